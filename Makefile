@@ -1,0 +1,21 @@
+# make bench: install and print the comparison on the embedded data; make test: install and test.
+PYTHON ?= python3
+RUN := .venv/bin/python
+READY := .venv/.installed
+
+.PHONY: bench test speed
+
+bench: $(READY)
+	$(RUN) -m aiqvit.bench --task imagenet --method all --data mini
+
+test: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m pytest
+
+speed: $(READY)
+	$(RUN) -m aiqvit.speed
+
+$(READY): pyproject.toml
+	test -x $(RUN) || $(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --editable '.[all]'
+	touch $@

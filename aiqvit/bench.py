@@ -1,0 +1,67 @@
+"""Compare quantization methods: `python -m aiqvit.bench --task imagenet --method all`.
+
+Exit codes: 0 all runs fine, 1 some run failed (the others are kept), 2 the input was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from aiqvit.interfaces import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are `UserError`, so that all wrong input is reported in one way."""
+
+    def error(self, message: str) -> None:
+        """Raise instead of printing the usage and exiting."""
+        raise UserError(message)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = Parser(prog="aiqvit.bench", description="Compare post-training quantization methods of vision transformers.")
+    add = p.add_argument
+    add("--task", default="imagenet", help="comma list of names and globs, or all (default: %(default)s)")
+    add("--method", default="all", help="comma list of names, globs and variants like aiqvit[rank=60,curriculum=off]")
+    add("--model", default="all", help="comma list of names and globs; all means the task's own (default: %(default)s)")
+    add("--bits", default="3/3,4/4,6/6", help="comma list of weights/activations, 2 to 8 (default: %(default)s)")
+    add("--seeds", default="0", help="comma list; several give mean and standard deviation (default: %(default)s)")
+    add("--preset", help="smoke, quick or paper (default: paper on a GPU with real data, otherwise quick)")
+    add("--data", help="data folder, or mini (default: the task's usual folder if it exists, otherwise mini)")
+    add("--weights", help="weights of the one model chosen: safetensors, pth, pt or bin")
+    add("--calib", type=int, help="calibration images of every method (default: what each method says)")
+    add("--limit", type=int, help="evaluate on this many images only; such tables are marked")
+    add("--batch-size", type=int, default=64, help="images at once in evaluation (default: %(default)s)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: %(default)s)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="hyper-parameter of every method that has it")
+    add("--out", default="results", help="folder of records and tables (default: %(default)s)")
+    add("--format", help="tables to write: comma list of md, csv, tex (default: all)")
+    add("--force", action="store_true", help="run again what is finished")
+    add("--strict", action="store_true", help="stop at a broken image instead of skipping it")
+    add("--dry-run", action="store_true", help="show what is done and what is pending, and stop")
+    add("--list", action="store_true", help="show tasks, methods and their settings, and stop")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    try:
+        args = parser().parse_args(argv)
+        from aiqvit import command  # here, so that --help imports no torch
+
+        if args.list:
+            return command.show_names()
+        return command.bench(args)
+    except UserError as error:
+        print(f"aiqvit: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("aiqvit: interrupted; finished runs are kept, the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

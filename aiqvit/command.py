@@ -1,0 +1,126 @@
+"""What `aiqvit.bench` does once its command line is read."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+
+from aiqvit.harness.options import split
+from aiqvit.harness.request import Request
+from aiqvit.harness.spec import Run
+from aiqvit.harness.store import Record, Store, write_text
+from aiqvit.harness.sweep import Plan, execute, plan
+from aiqvit.interfaces import UserError
+from aiqvit.registry import METHODS, TASKS
+from aiqvit.report import tables
+
+
+def bench(args: Namespace) -> int:
+    """Plan everything, run what is pending, print and write the tables; 1 when a run failed, otherwise 0."""
+    request = to_request(args)
+    formats = _formats(args.format)
+    plans = [_announced(plan(request, name), request) for name in request.task_names()]
+    store = Store(args.out)
+    if args.dry_run:
+        for grid in plans:
+            _dry_run(grid, store)
+        return 0
+    store.prepare()
+    failed = 0
+    shown = []
+    for grid in plans:
+        records = _run(grid, store, args.force)
+        failed += sum(record["status"] == "failed" for record in records.values())
+        table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records)
+        for kind in formats:
+            write_text(Path(args.out) / "tables" / f"{table.name}.{kind}", tables.render(table, kind))
+        shown.append(tables.markdown(table))
+    print("\n" + "\n".join(shown), end="")
+    return 1 if failed else 0
+
+
+def to_request(args: Namespace) -> Request:
+    """The command line as a checked `Request`."""
+    typed = {f.name: getattr(args, f.name) for f in fields(Request) if f.name != "settings"}
+    request = Request(settings=tuple(args.set), **typed)
+    request.check()
+    return request
+
+
+def show_names() -> int:
+    """Print tasks, and methods with their titles and settings."""
+    print("tasks: " + ", ".join(TASKS.names()))
+    print("methods:")
+    for name in METHODS.names():
+        try:
+            cls = METHODS.get(name)
+        except UserError as error:  # another package's broken method must not hide the others
+            print(f"  {error}")
+            continue
+        print(f"  {name}: {cls.title}\n      {', '.join(f'{f.name}={f.default}' for f in fields(cls))}")
+    return 0
+
+
+def _formats(text: str | None) -> list[str]:
+    if text is None:
+        able = find_spec("pandas") and find_spec("jinja2")
+        return [f for f in tables.FORMATS if f != "tex" or able]
+    wrong = [f for f in split(text) if f not in tables.FORMATS]
+    if wrong:
+        raise UserError(f"format {wrong[0]!r}: expected one of {', '.join(tables.FORMATS)}")
+    return split(text)
+
+
+def _announced(grid: Plan, request: Request) -> Plan:
+    task = grid.task
+    if request.data is None and task.label != task.name:
+        print(f"{task.name}: no --data given and no {task.folder} here, so this uses the embedded mini data")
+    return grid
+
+
+def _dry_run(grid: Plan, store: Store) -> None:
+    states = {"done": "done", "failed": "failed, to be retried"}
+    for run in grid.runs:
+        record = store.read(run.spec.id) or {"status": "pending"}
+        print(f"{states.get(record['status'], 'pending'):<22} {run.spec.id}")
+
+
+def _run(grid: Plan, store: Store, force: bool) -> dict[str, Record]:
+    task = grid.task
+    images = f"{task.val_images} images to evaluate, {task.train_images} to calibrate on"
+    print(f"{task.label}: {images}; preset {grid.preset}, {grid.device}, {len(grid.runs)} runs", flush=True)
+    records = {}
+
+    def before(run: Run, number: int) -> None:
+        print(f"[{number}/{len(grid.runs)}] {_name(run)} ...", flush=True)
+
+    for run, record, fresh in execute(grid, store, force, before):
+        records[run.spec.id] = record
+        print(_line(run, record, fresh, task.metrics), flush=True)
+        if fresh and record["scheme"]:
+            from aiqvit.quant.card import format_card
+
+            print(format_card(record["scheme"]), flush=True)
+    return records
+
+
+def _name(run: Run) -> str:
+    return f"{run.spec.model} {run.label}" + ("" if run.reference else f" {run.spec.bits} seed {run.spec.seed}")
+
+
+def _line(run: Run, record: Record, fresh: bool, metrics: tuple[str, ...]) -> str:
+    if record["status"] == "failed":
+        return f"{_name(run)}: FAILED, {record['error']['type']}: {record['error']['message']}"
+    values = []
+    for metric in metrics:
+        change = ""
+        if record["fp32"] and not run.reference:
+            change = f" ({record['metrics'][metric] - record['fp32'][metric]:+.2f})"
+        values.append(f"{metric} {record['metrics'][metric]:.2f}{change}")
+    times = "" if run.reference else f"{record['times']['quantize']:.0f} s to quantize, "
+    times += f"{record['times']['evaluate']:.0f} s to evaluate"
+    skipped = len(record["data"]["skipped"])
+    broken = f"; skipped {skipped} broken images: {', '.join(record['data']['skipped'][:3])}" if skipped else ""
+    return f"{_name(run)}: {', '.join(values)}; {times if fresh else 'done before'}{broken}"

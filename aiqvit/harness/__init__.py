@@ -1,0 +1,1 @@
+"""How runs become records: what a run is, running it, storing it, and running a grid of them."""

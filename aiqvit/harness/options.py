@@ -1,0 +1,132 @@
+"""What the user typed becomes methods with hyper-parameters.
+
+    aiqvit,rep*                        names and globs
+    aiqvit[curriculum=off,rank=60]     a variant: fields of the method's dataclass, read by their type
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, get_args, get_origin, get_type_hints
+
+from aiqvit.harness.spec import REFERENCE
+from aiqvit.interfaces import Method, UserError
+from aiqvit.registry import METHODS, unknown
+
+PRESETS = ("smoke", "quick", "paper")
+SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method that the user chose and the fields that the user changed."""
+
+    name: str
+    method: type[Method]
+    changed: dict[str, Any]
+    variant: str = ""  # as typed between the brackets
+
+    @property
+    def label(self) -> str:
+        """The method's name in tables."""
+        return f"{self.method.title} [{self.variant}]" if self.variant else self.method.title
+
+    def build(self, preset: str) -> Method:
+        """The method with the preset's fields and then the user's. Raises `UserError` for values that it refuses."""
+        try:
+            return self.method(**{**self.method.presets.get(preset, {}), **self.changed})
+        except (TypeError, ValueError) as error:
+            raise UserError(f"method {self.name!r}: {error}") from error
+
+
+def split(text: str) -> list[str]:
+    """Parts of a comma list; commas inside brackets do not separate. Raises `UserError` for an empty list."""
+    parts = [p.strip() for p in re.split(r",(?![^\[]*\])", text)]
+    parts = [p for p in parts if p]
+    if not parts:
+        raise UserError(f"empty list {text!r}")
+    return parts
+
+
+def choose_methods(expression: str, settings: Iterable[str] = (), calib: int | None = None) -> list[Choice]:
+    """Methods of a comma list of names, globs and variants, each once; `settings` are `key=value` for all of them.
+
+    `calib` sets how many images each method calibrates on. Raises `UserError` for an unknown name or field, a value of
+    the wrong type, and a setting that no chosen method has.
+    """
+    picked: dict[tuple[str, str], type[Method]] = {}
+    for part in split(expression):
+        found = re.fullmatch(r"([^\[\]]+)(?:\[(.*)\])?", part)
+        if not found:
+            raise UserError(f"method {part!r}: expected NAME or NAME[key=value,...]")
+        for name in METHODS.match(found[1].strip()):
+            picked[name, (found[2] or "").replace(" ", "")] = METHODS.get(name)
+    shared = [_pair(text) for text in settings]
+    for key, _ in shared:
+        have = [f for cls in picked.values() for f in _types(cls)]
+        if key not in have:
+            raise unknown("setting", key, dict.fromkeys(have))
+    choices = []
+    for (name, variant), cls in picked.items():
+        changed = {} if name == REFERENCE or calib is None else {"images": calib}
+        changed |= {k: _read(cls, k, v) for k, v in shared if k in _types(cls)}
+        changed |= {k: _read(cls, k, v) for k, v in _variant_pairs(variant)}
+        choices.append(Choice(name, cls, changed, variant))
+    return choices
+
+
+def _variant_pairs(text: str) -> list[tuple[str, str]]:
+    """`a=1,b=2,3` is `a=1` and `b=2,3`: a part without `=` goes on with the value before it."""
+    joined: list[str] = []
+    for part in text.split(",") if text else []:
+        if "=" in part or not joined:
+            joined.append(part)
+        else:
+            joined[-1] += f",{part}"
+    return [_pair(part) for part in joined]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (equals and key.strip()):
+        raise UserError(f"setting {text!r}: expected key=value")
+    return key.strip(), value.strip()
+
+
+def _types(cls: type[Method]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {f.name: hints[f.name] for f in fields(cls) if f.init}
+
+
+def _read(cls: type[Method], key: str, text: str) -> Any:
+    if key not in _types(cls):
+        raise unknown(f"setting of {cls.title}", key, _types(cls))
+    kind = _types(cls)[key]
+    try:
+        return _convert(kind, text)
+    except (ValueError, KeyError) as error:
+        wanted = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+        wanted = "on or off" if kind is bool else wanted
+        raise UserError(f"setting {key}={text}: expected {wanted}") from error
+
+
+def _convert(kind: Any, text: str) -> Any:
+    """`text` as a bool, int, float, str, tuple of these, Literal or Optional. Raises ValueError or KeyError."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if type(None) in args and text.lower() == "none":
+            return None
+        return _convert(next(a for a in args if a is not type(None)), text)
+    if origin is typing.Literal:
+        return {str(a): a for a in args}[text]
+    if origin is tuple:
+        return tuple(_convert(args[0], t.strip()) for t in text.strip("()").split(",") if t.strip())
+    if kind is bool:
+        return SWITCH[text.lower()]
+    if kind in (int, float, str):
+        return kind(text)
+    raise ValueError(f"fields of type {kind} cannot be set from the command line")

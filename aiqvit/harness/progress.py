@@ -1,0 +1,27 @@
+"""Progress on stderr: a bar on a terminal, one line a finished phase otherwise."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def progress(items: Iterable[T], description: str = "", total: int | None = None) -> Iterable[T]:
+    """Yield `items`, showing how far the loop is; `total` is their number when `items` has no length."""
+    if sys.stderr.isatty():
+        return tqdm(items, description, total=total, leave=False, file=sys.stderr, dynamic_ncols=True)
+    return _lines(items, description)
+
+
+def _lines(items: Iterable[T], description: str) -> Iterator[T]:
+    start, count = time.monotonic(), 0
+    for item in items:
+        yield item
+        count += 1
+    print(f"    {description}: {count} steps, {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)

@@ -1,0 +1,96 @@
+"""What the user asked for, checked before anything is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from aiqvit.harness.options import PRESETS, Choice, choose_methods, split
+from aiqvit.interfaces import Bits, Task, UserError
+from aiqvit.registry import TASKS
+
+
+@dataclass(frozen=True)
+class Request:
+    """The command line as typed; the methods below give it meaning and raise `UserError` for what has none."""
+
+    task: str = "imagenet"
+    method: str = "all"
+    model: str = "all"
+    bits: str = "3/3,4/4,6/6"
+    seeds: str = "0"
+    preset: str | None = None  # None: paper on a GPU with real data, quick otherwise
+    data: str | None = None
+    weights: str | None = None
+    calib: int | None = None
+    limit: int | None = None
+    batch_size: int = 64
+    device: str = "auto"
+    settings: tuple[str, ...] = ()
+    strict: bool = False
+
+    def check(self) -> None:
+        """Check all that needs no data and no import of a task."""
+        self.bit_widths()
+        self.seed_list()
+        self.place()
+        if self.preset not in (None, *PRESETS):
+            raise UserError(f"preset {self.preset!r}: expected one of {', '.join(PRESETS)}")
+        for name, value in (("calib", self.calib), ("limit", self.limit), ("batch-size", self.batch_size)):
+            if value is not None and value < 1:
+                raise UserError(f"--{name} {value}: expected a number of at least 1")
+        if self.weights is not None and not Path(self.weights).is_file():
+            raise UserError(f"weights file {self.weights!r} does not exist")
+        if len(self.task_names()) > 1 and (self.weights or self.data not in (None, "mini")):
+            raise UserError("--data and --weights belong to one task, but several are chosen")
+
+    def task_names(self) -> list[str]:
+        """Registered names, in the order typed."""
+        return list(dict.fromkeys(name for part in split(self.task) for name in TASKS.match(part)))
+
+    def open_task(self, name: str) -> Task:
+        """Find and check the data of a task."""
+        return TASKS.get(name)(self.data, strict=self.strict)
+
+    def models(self, task: Task) -> list[str]:
+        """Model names, in the order typed."""
+        names = list(dict.fromkeys(name for part in split(self.model) for name in task.resolve(part)))
+        if self.weights and len(names) > 1:
+            raise UserError(f"--weights belongs to one model, but {len(names)} are chosen: {', '.join(names)}")
+        return names
+
+    def choices(self) -> list[Choice]:
+        """Methods with the fields that the user changed."""
+        return choose_methods(self.method, self.settings, self.calib)
+
+    def bit_widths(self) -> list[Bits]:
+        """Bit widths, each once."""
+        return list(dict.fromkeys(Bits.parse(part) for part in split(self.bits)))
+
+    def seed_list(self) -> list[int]:
+        """Seeds, each once."""
+        parts = split(self.seeds)
+        if not all(p.isdecimal() for p in parts):
+            raise UserError(f"seeds {self.seeds!r}: expected whole numbers, for example 0,1,2")
+        return list(dict.fromkeys(int(p) for p in parts))
+
+    def place(self) -> str:
+        """The device: `cpu` or `cuda:i`. Raises `UserError` for a GPU that is not there."""
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        kind, colon, index = self.device.partition(":")
+        if self.device == "auto":
+            return "cuda:0" if count else "cpu"
+        if self.device == "cpu":
+            return "cpu"
+        if kind != "cuda" or (colon and not index.isdecimal()):
+            raise UserError(f"device {self.device!r}: expected auto, cpu, cuda or cuda:INDEX")
+        if int(index or 0) >= count:
+            raise UserError(f"device {self.device!r} is not there: this machine has {count} usable CUDA GPUs")
+        return f"cuda:{index or 0}"
+
+    def preset_for(self, task: Task, device: str) -> str:
+        """The preset asked for, or the default for the data and the device."""
+        embedded = task.label != task.name
+        return self.preset or ("quick" if embedded or device == "cpu" else "paper")

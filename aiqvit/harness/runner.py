@@ -1,0 +1,107 @@
+"""One run: seed, calibrate, quantize, evaluate, record."""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from copy import deepcopy
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from aiqvit.harness.manifest import manifest
+from aiqvit.harness.memory import peak, reset_peak
+from aiqvit.harness.progress import progress
+from aiqvit.harness.spec import Run
+from aiqvit.harness.store import Record
+from aiqvit.interfaces import Bits, Job, Subject, Task, UserError
+
+
+def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, fp32: dict | None = None) -> Record:
+    """Execute one run and return its record; what goes wrong in the method makes a record with status `failed`.
+
+    `fp32` are the metrics of the unquantized model. Raises `UserError` for what is wrong with the data.
+    """
+    record: Record = {
+        "id": item.spec.id,
+        "status": "failed",
+        "label": item.label,
+        "spec": asdict(item.spec),
+        "metrics": {},
+        "fp32": fp32,
+        "calibration_images": 0,
+        "times": {},
+        "log": [],
+        "scheme": [],
+        "manifest": manifest(device),
+    }
+    seed_everything(item.spec.seed)
+    asked = item.method.images
+    batches = [to_device(b, device) for b in task.calibration(subject, asked, item.spec.seed, item.explicit)]
+    record["calibration_images"] = sum(map(len, batches))
+    reset_peak(device)
+    try:
+        model = _quantize(item, task, subject, batches, device, record)
+        del batches
+        start = time.monotonic()
+        record["metrics"] = task.evaluate(
+            model, subject, limit=item.spec.limit, batch_size=batch_size, device=device, progress=progress
+        )
+        record["times"]["evaluate"] = round(time.monotonic() - start, 2)
+        record["status"] = "done"
+    except UserError:
+        raise
+    except Exception as error:
+        record["error"] = {
+            "type": type(error).__name__,
+            "message": str(error),
+            "traceback": traceback.format_exc(),
+        }
+    record["peak_mib"] = peak(device)
+    record["data"] = task.fingerprint()
+    return record
+
+
+def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: str, record: Record) -> torch.nn.Module:
+    job = Job(
+        model=deepcopy(subject.model).to(device),
+        units=subject.units,
+        calibration=batches,
+        bits=Bits(*map(int, item.spec.bits.split("/"))),
+        seed=item.spec.seed,
+        forward=task.forward,
+        progress=progress,
+        log=record["log"],
+    )
+    start = time.monotonic()
+    try:
+        model = item.method.quantize(job)
+    except UserError as error:
+        raise RuntimeError(str(error)) from error  # the method's own limits fail this run, not the whole sweep
+    record["times"]["quantize"] = round(time.monotonic() - start, 2)
+    if not item.reference:
+        from aiqvit.quant.card import scheme_card
+
+        record["scheme"] = scheme_card(model)
+    return model
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of Python, NumPy and torch (CPU and GPU)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def to_device(batch: Any, device: str) -> Any:
+    """`batch` with its tensors on `device`, through tuples, lists and dictionaries."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {k: to_device(v, device) for k, v in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(v, device) for v in batch)
+    return batch

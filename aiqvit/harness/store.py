@@ -1,0 +1,96 @@
+"""Records on disk: one JSON a run, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from aiqvit.interfaces import UserError
+
+Record = dict[str, Any]
+
+
+class Store:
+    """`<out>/runs/<run id>.json`."""
+
+    def __init__(self, out: str | Path) -> None:
+        """Nothing is created before the first write."""
+        self.folder = Path(out) / "runs"
+
+    def prepare(self) -> None:
+        """Make the folder and check that it can be written, before hours of work. Raises `UserError` if not."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
+        except OSError as error:
+            raise UserError(f"cannot write to {str(self.folder)!r}: {error.strerror or error}") from error
+
+    def path(self, run: str) -> Path:
+        """Where the record of a run id is."""
+        return self.folder / f"{run}.json"
+
+    def read(self, run: str) -> Record | None:
+        """The record, or None when there is none that can be used; a corrupt or foreign file is named on stderr."""
+        path = self.path(run)
+        if not path.is_file():
+            return None
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            print(f"aiqvit: skipping {path}: {error}", file=sys.stderr)
+            return None
+        if not (isinstance(record, dict) and record.get("id") == run and record.get("status") in ("done", "failed")):
+            print(f"aiqvit: skipping {path}: it is not the record of this run", file=sys.stderr)
+            return None
+        return record
+
+    def finished(self, run: str) -> Record | None:
+        """The record of a run that ended well, or None."""
+        record = self.read(run)
+        return record if record and record["status"] == "done" else None
+
+    def write(self, record: Record) -> None:
+        """Write the record atomically. Raises `UserError` when the folder cannot be written."""
+        text = json.dumps(plain(record), indent=1, allow_nan=False)
+        write_text(self.path(record["id"]), text + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing, through a temporary file. Raises `UserError` when it cannot be written."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}-", suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+    finally:
+        if temporary:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+
+def plain(value: Any) -> Any:
+    """`value` with nothing but JSON types in it: tensors become numbers or lists, numbers that are not finite text."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):  # torch tensors, numpy arrays and numbers
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)

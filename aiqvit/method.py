@@ -1,0 +1,178 @@
+"""AIQViT: architecture-informed post-training quantization for vision transformers (AAAI 2025), end to end.
+
+There is no public code and the paper's formulas survive only in part, so this is a reconstruction: Eqs. 10 and 15 are
+confirmed by other sources, Eqs. 9, 11-14, 16 and 17 rebuilt from the text. Every choice is a field below.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from aiqvit.interfaces import Job, Method
+from aiqvit.quant.card import sites
+from aiqvit.quant.layers import QuantLayer
+from aiqvit.quant.observers import FocusGrid, PercentileMSE
+from aiqvit.quant.quantizers import DynamicFocusing, Quantizer, Uniform
+from aiqvit.quant.reparam import reparameterize
+from aiqvit.quant.surgery import observe, quant_layers, quantize_model
+from aiqvit.recon.capture import Spill, first_images
+from aiqvit.recon.curriculum import Curriculum
+from aiqvit.recon.loop import Group, Schedule, all_norms, reconstruct, uniform_sampler
+from aiqvit.recon.lowrank import LowRank, candidate_ranks
+from aiqvit.recon.ranks import SearchConfig, search_ranks
+from aiqvit.recon.walk import UnitData, walk
+
+WEIGHT_FRACTIONS = (0.97, 0.98, 0.99, 0.995, 0.9995, 0.9997, 0.9999, 0.99995, 0.99999)  # I&S-ViT's list
+
+
+@dataclass(frozen=True)
+class AIQViT(Method):
+    """Low-rank compensation with a searched rank, dynamic focusing quantizer, curriculum reconstruction.
+
+    lowrank, dfq, curriculum: the three parts of Table 5, each on or off (without dfq post-Softmax maps get a uniform
+    quantizer). rank: 0 searches, another number is used for every layer (Table 6).
+    """
+
+    title: ClassVar[str] = "AIQViT"
+    note: ClassVar[str] = "AIQViT: reconstructed from the paper's text; there is no official code."
+    presets: ClassVar[dict[str, dict]] = {
+        "paper": {},
+        "quick": {"images": 256, "batch": 16, "search_steps": 40, "steps": 160, "refresh": 4, "inherit": True},
+        "smoke": {"images": 8, "batch": 4, "search_steps": 2, "steps": 3, "refresh": 1, "init_images": 4,
+                  "ranks": (2, 4), "focus_images": 2},
+    }
+
+    images: int = 1024  # calibration images
+    batch: int = 24
+    search_steps: int = 2000  # rank search, a unit
+    steps: int = 6000  # reconstruction, a unit
+    lowrank: bool = True
+    dfq: bool = True
+    curriculum: bool = True
+    ranks: tuple[int, ...] = (20, 40, 60, 80, 100)  # the paper's set is not known
+    full_rank: bool = True  # add min(out, in) to the candidates
+    rank: int = 0  # fixed rank; 0 searches
+    form: str = "merged"  # merged, outside, qllm: readings of Eq. 9
+    inherit: bool = False  # go on from the searched A and B instead of starting again
+    drop_path: float = 0.1  # of a candidate in the search
+    second_order: bool = False  # DARTS's second-order gradient for the rank scores
+    decoding: str = "affine"  # of DFQ: affine, intzp, zero_low
+    loss: str = "mse"  # mse (normalised) or frobenius (as the paper writes Eq. 10)
+    target: str = "fp_of_fp"  # or fp_of_q: Eq. 10 read literally
+    order: str = "reparam_then_recon"  # or recon_then_reparam
+    ends: bool = True  # reconstruct patch embedding and head too
+    weight_rate: float = 1e-3  # Adam on A and B
+    scale_rate: float = 1e-3  # Adam on activation scales and DFQ bounds
+    weight_scale_rate: float = 1e-4  # Adam on weight scales; 0 keeps them
+    pace_start: float = 0.5  # lambda_0 of Eq. 17
+    refresh: int = 10  # how often samples are ranked again
+    init_images: int = 64  # images that set the ranges
+    focus_images: int = 8  # of these, how many search the DFQ interval
+    memory_gb: float = 4.0  # captured activations beyond this go to disk
+
+    def quantize(self, job: Job) -> nn.Module:
+        """See `Method`. One log entry a unit: losses, ranks, bounds, seconds."""
+        teacher = copy.deepcopy(job.model)
+        model = quantize_model(job.model, self.scheme(job))
+        first = first_images(job, self.init_images)
+        observe(model, lambda m: job.forward(m, first))
+        if self.order == "reparam_then_recon":
+            reparameterize(model)
+        generator = torch.Generator().manual_seed(job.seed)
+        units = [u for u in job.units if self.ends or _is_block(model.get_submodule(u))]
+        spill = Spill(int(self.memory_gb * 2**30))
+        for data in walk(model, teacher, units, job.calibration, job.forward, spill, self.target):
+            job.log.append(self.reconstruct(data, generator, job.progress))
+        if self.order == "recon_then_reparam":
+            reparameterize(model)
+        return model
+
+    def scheme(self, job: Job) -> dict[str, Callable[[], Quantizer]]:
+        """Role -> quantizer: weights per channel, activations per tensor, post-LayerNorm per channel at first."""
+        w, a = job.bits.weight, job.bits.activation
+        focus = FocusGrid(images=self.focus_images)
+        softmax = (lambda: DynamicFocusing(a, observer=focus, decoding=self.decoding)) if self.dfq else (
+            lambda: Uniform(a))
+        return {
+            "weight": lambda: Uniform(w, 0, PercentileMSE(WEIGHT_FRACTIONS)),
+            "activation": lambda: Uniform(a),
+            "image": lambda: Uniform(8),
+            "post_layernorm": lambda: Uniform(a, -1, include_zero=False),
+            "post_softmax": softmax,
+        }
+
+    def reconstruct(self, data: UnitData, generator: torch.Generator, progress: Callable) -> dict:
+        """Search ranks and train one unit; return its log entry."""
+        began, before = time.perf_counter(), all_norms(data).mean().item()
+        layers = dict(quant_layers(data.unit))
+        quantizers = [q for _, q in sites(data.unit)]
+
+        def constrain() -> None:
+            for q in quantizers:
+                q.constrain()
+
+        extra, ranks = self.scale_groups(data.unit), {}
+        if self.lowrank:
+            ranks = self.place_lowrank(data, layers, generator, constrain, progress)
+        factors = tuple(p for layer in layers.values() if isinstance(layer.compensation, LowRank)
+                        for p in layer.compensation.parameters())
+        if self.curriculum:
+            sample = Curriculum(data, self.steps, self.batch, generator, self.pace_start, self.refresh)
+        else:
+            sample = uniform_sampler(torch.arange(len(data.inputs)), self.batch, generator)
+        reconstruct(data, [Group(factors, self.weight_rate), *extra], Schedule(self.steps, self.batch, self.loss),
+                    sample, after_step=constrain, progress=progress)
+        for layer in layers.values():
+            settle(layer)
+        return {"unit": data.name, "loss_before": before, "loss_after": all_norms(data).mean().item(), "ranks": ranks,
+                **_bounds(quantizers), "seconds": round(time.perf_counter() - began, 2)}
+
+    def scale_groups(self, unit: nn.Module) -> list[Group]:
+        """Activation scales and DFQ bounds at one rate, weight scales at another."""
+        picked: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for name, q in sites(unit):
+            picked[name.endswith("weight_quantizer")] += [getattr(q, p) for p in q.trainable]
+        weight = [Group(tuple(picked[True]), self.weight_scale_rate)] if self.weight_scale_rate else []
+        return [Group(tuple(picked[False]), self.scale_rate), *weight]
+
+    def place_lowrank(self, data: UnitData, layers: dict[str, QuantLayer], generator: torch.Generator,
+                      constrain: Callable[[], None], progress: Callable) -> dict[str, list]:
+        """Give every layer a low-rank term of the fixed or the searched rank; return the ranks for the log."""
+        ranks = {name: [candidate_ranks(layer.weight, (self.rank,), False)[0]] for name, layer in layers.items()}
+        if not self.rank:
+            config = SearchConfig(Schedule(self.search_steps, self.batch, self.loss), self.ranks, self.full_rank,
+                                  self.form, self.drop_path, self.weight_rate, second_order=self.second_order)
+            ranks = search_ranks(data, layers, config, self.scale_groups(data.unit), generator, constrain, progress)
+            if self.inherit:
+                return ranks
+        for name, layer in layers.items():
+            layer.compensation = LowRank(layer.weight, ranks[name][0], self.form)
+        return ranks
+
+
+@torch.no_grad()
+def settle(layer: QuantLayer) -> None:
+    """After training, add BA to the weight; form "outside" keeps it as a branch, "qllm" quantizes anew."""
+    term = layer.compensation
+    if not isinstance(term, LowRank) or term.form == "outside":
+        return
+    layer.weight = nn.Parameter(layer.weight + term.delta(layer.weight), requires_grad=False)
+    layer.compensation = None
+    if term.form == "qllm":
+        layer.weight_quantizer.observe(layer.weight)
+
+
+def _is_block(unit: nn.Module) -> bool:
+    return sum(1 for _ in quant_layers(unit)) > 1
+
+
+def _bounds(quantizers: list[Quantizer]) -> dict[str, list[float]]:
+    focus = [q for q in quantizers if isinstance(q, DynamicFocusing)]
+    return {"b1": [q.b1.item() for q in focus], "b2": [q.b2.item() for q in focus]} if focus else {}

@@ -1,0 +1,43 @@
+"""The scheme card: what exactly is quantized, in a few lines, printed and stored with every result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from torch import nn
+
+from aiqvit.quant.quantizers import Quantizer
+
+
+def sites(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:
+    """Every quantizer of the model with its qualified name, in module order."""
+    for name, module in model.named_modules():
+        if isinstance(module, Quantizer):
+            yield name, module
+
+
+def scheme_card(model: nn.Module) -> list[dict]:
+    """One row for all sites alike: role, kind (weight or activation), quantizer, bits, granularity, sites, note."""
+    rows: Counter[tuple] = Counter()
+    for name, q in sites(model):
+        kind = "weight" if name.endswith("weight_quantizer") else "activation"
+        quantizer, bits, granularity = (q.kind, q.bits, q.granularity) if q.mode == "on" else ("float", 32, "-")
+        symmetric = " symmetric" if getattr(q, "symmetric", False) else ""
+        rows[(q.role, kind, quantizer + symmetric, bits, granularity, q.note)] += 1
+    keys = ("role", "kind", "quantizer", "bits", "granularity", "note")
+    return [dict(zip(keys, row, strict=True)) | {"sites": count} for row, count in rows.items()]
+
+
+def format_card(rows: list[dict]) -> str:
+    """The card as text: roles that are quantized alike share a line."""
+    if not rows:
+        return "  nothing is quantized"
+    lines: dict[tuple, list[str]] = {}
+    for row in rows:
+        key = (row["kind"], row["bits"], row["quantizer"], row["granularity"], row["note"])
+        lines.setdefault(key, []).append(f"{row['role']} x{row['sites']}")
+    return "\n".join(
+        f"  {kind:<10} {bits:>2} bit {quantizer} per {granularity}{f' ({note})' if note else ''}: {', '.join(roles)}"
+        for (kind, bits, quantizer, granularity, note), roles in lines.items()
+    )

@@ -1,0 +1,1 @@
+"""How a quantized block is repaired: capture, the one reconstruction loop, low-rank compensation, curriculum."""

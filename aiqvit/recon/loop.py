@@ -1,0 +1,124 @@
+"""The one reconstruction loop: methods differ only in what trains, in the loss, in the input and in the samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aiqvit.interfaces import Diverged
+from aiqvit.recon.capture import device_of, first
+from aiqvit.recon.walk import UnitData
+
+
+def frobenius(output: Tensor, target: Tensor) -> Tensor:
+    """AIQViT Eq. 10: the Frobenius norm of each sample's error, averaged over the batch."""
+    return sample_norms(output, target).mean()
+
+
+def squared(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error; the loop divides it by its first value."""
+    return (output - target).square().mean()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"frobenius": frobenius, "mse": squared}
+
+
+def sample_norms(output: Tensor, target: Tensor) -> Tensor:
+    """Frobenius norm of each sample's error: (B, ...) to (B,)."""
+    return ((output - target).flatten(1).square().sum(1) + 1e-8).sqrt()
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast: steps, batch size, loss (a key of `LOSSES`)."""
+
+    steps: int
+    batch: int
+    loss: str = "mse"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that train at one Adam learning rate, decayed to 0 by a cosine."""
+
+    parameters: tuple[nn.Parameter, ...]
+    rate: float
+
+
+def evaluate(data: UnitData, indices: Iterable[int], loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The loss of the unit on the named samples."""
+    indices, device = list(indices), device_of(data.unit)
+    args, kwargs = data.inputs.gather(indices, device)
+    (target,), _ = data.targets.gather(indices, device)
+    return loss(first(data.unit(*args, **kwargs)), target)
+
+
+@torch.no_grad()
+def all_norms(data: UnitData) -> Tensor:
+    """Frobenius error of every calibration sample, (n,), on the CPU."""
+    norms = []
+    device = device_of(data.unit)
+    for (args, kwargs), ((target,), _) in zip(data.inputs.calls(device), data.targets.calls(device), strict=True):
+        norms.append(sample_norms(first(data.unit(*args, **kwargs)), target).cpu())
+    return torch.cat(norms)
+
+
+def reconstruct(
+    data: UnitData,
+    groups: list[Group],
+    schedule: Schedule,
+    sample: Callable[[int], list[int]],
+    *,
+    before_step: Callable[[int], None] = lambda step: None,
+    after_step: Callable[[], None] = lambda: None,
+    penalty: Callable[[int], Tensor | float] = lambda step: 0.0,
+    progress: Callable[..., Iterable] = lambda items, text: items,
+) -> None:
+    """Train `groups` so that the unit reproduces its targets.
+
+    `sample(step)` names the batch, `before_step(step)` may do other updates (rank search), `penalty(step)` is added
+    to the loss (rounding), `after_step()` brings parameters back into their domains. Raises `Diverged` at a loss that
+    is not finite.
+    """
+    groups = [g for g in groups if g.parameters]
+    if not groups or schedule.steps <= 0:
+        return
+    loss_function, scale = LOSSES[schedule.loss], None
+    optimizer = torch.optim.Adam([{"params": list(g.parameters), "lr": g.rate} for g in groups])
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=schedule.steps)
+    trained = [p for g in groups for p in g.parameters]
+    for step in progress(range(schedule.steps), data.name):
+        for p in trained:
+            p.requires_grad_(True)
+        before_step(step)
+        loss = evaluate(data, sample(step), loss_function)
+        if not math.isfinite(value := loss.item()):
+            raise Diverged(f"{data.name}: the loss is {value} at step {step} of {schedule.steps}")
+        scale = scale or max(value, 1e-12)
+        optimizer.zero_grad(set_to_none=True)
+        (loss / scale + penalty(step)).backward()
+        optimizer.step()
+        decay.step()
+        with torch.no_grad():
+            after_step()
+    for p in trained:
+        p.requires_grad_(False)
+        p.grad = None
+
+
+def uniform_sampler(pool: Tensor, batch: int, generator: torch.Generator) -> Callable[[int], list[int]]:
+    """Batches from `pool` (n,) by random passes without replacement."""
+    queue: list[int] = []
+
+    def sample(_: int) -> list[int]:
+        while len(queue) < min(batch, len(pool)):
+            queue.extend(pool[torch.randperm(len(pool), generator=generator)].tolist())
+        chosen = queue[:batch]
+        del queue[:batch]
+        return chosen
+
+    return sample

@@ -1,0 +1,94 @@
+"""Differentiable rank search (AIQViT Eqs. 13-14), as in DARTS: weights on half of the data, scores on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from aiqvit.quant.layers import QuantLayer
+from aiqvit.recon.loop import LOSSES, Group, Schedule, evaluate, reconstruct, uniform_sampler
+from aiqvit.recon.lowrank import LowRank, RankMixture, candidate_ranks
+from aiqvit.recon.walk import UnitData
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Settings of the search; DARTS's for alpha."""
+
+    schedule: Schedule
+    ranks: tuple[int, ...]
+    full_rank: bool
+    form: str
+    drop: float
+    rate: float  # Adam on A and B
+    alpha_rate: float = 3e-4
+    second_order: bool = False
+
+
+def search_ranks(data: UnitData, layers: dict[str, QuantLayer], config: SearchConfig, extra: list[Group],
+                 generator: torch.Generator, after_step: Callable[[], None], progress: Callable) -> dict[str, list]:
+    """Leave in every layer the low-rank term that won; return {layer: [rank, softmax(alpha)]}.
+
+    `extra` groups (scales, bounds) train along with A and B.
+    """
+    mixtures: dict[str, RankMixture] = {}
+    for name, layer in layers.items():
+        ranks = candidate_ranks(layer.weight, config.ranks, config.full_rank)
+        layer.compensation = mixtures[name] = RankMixture(layer.weight, ranks, config.form, config.drop)
+    order = torch.randperm(len(data.inputs), generator=generator)
+    half = max(len(order) // 2, 1)
+    training, validation = order[:half], order[half:] if len(order) > 1 else order
+    factors = tuple(p for m in mixtures.values() for c in m.candidates for p in c.parameters())
+    alphas = [m.alpha for m in mixtures.values()]
+    architecture = torch.optim.Adam(alphas, lr=config.alpha_rate, betas=(0.5, 0.999), weight_decay=1e-3)
+    validate = uniform_sampler(validation, config.schedule.batch, generator)
+    train = uniform_sampler(training, config.schedule.batch, generator)
+    loss = LOSSES[config.schedule.loss]
+
+    def update_alpha(step: int) -> None:
+        for mixture in mixtures.values():
+            mixture.redraw(generator)
+        if config.second_order:
+            gradients = _second_order(data, factors, alphas, train(step), validate(step), config.rate, loss)
+        else:
+            gradients = torch.autograd.grad(evaluate(data, validate(step), loss), alphas)
+        for alpha, gradient in zip(alphas, gradients, strict=True):
+            alpha.grad = gradient
+        architecture.step()
+
+    groups = [Group(factors, config.rate), *extra]
+    reconstruct(data, groups, config.schedule, train, before_step=update_alpha, after_step=after_step,
+                progress=progress)
+    return {name: _settle(layers[name], mixture) for name, mixture in mixtures.items()}
+
+
+def _settle(layer: QuantLayer, mixture: RankMixture) -> list:
+    winner: LowRank = mixture.best()
+    layer.compensation = winner
+    return [winner.rank, [round(p, 4) for p in mixture.alpha.detach().softmax(0).tolist()]]
+
+
+def _second_order(data: UnitData, factors: tuple[nn.Parameter, ...], alphas: list[nn.Parameter], training: list[int],
+                  validation: list[int], rate: float, loss: Callable) -> list[torch.Tensor]:
+    """DARTS's unrolled gradient: that of L_val(theta - rate dL_train), its mixed term by a finite difference."""
+    start = [p.detach().clone() for p in factors]
+    step = torch.autograd.grad(evaluate(data, training, loss), factors)
+    _move(factors, start, step, -rate)
+    gradients = torch.autograd.grad(evaluate(data, validation, loss), [*alphas, *factors])
+    direct, towards = gradients[: len(alphas)], gradients[len(alphas) :]
+    epsilon = 0.01 / max(float(torch.cat([g.flatten() for g in towards]).norm()), 1e-12)
+    sides = []
+    for sign in (1, -1):
+        _move(factors, start, towards, sign * epsilon)
+        sides.append(torch.autograd.grad(evaluate(data, training, loss), alphas))
+    _move(factors, start, towards, 0.0)
+    return [d - rate * (p - m) / (2 * epsilon) for d, p, m in zip(direct, *sides, strict=True)]
+
+
+@torch.no_grad()
+def _move(parameters: tuple[nn.Parameter, ...], start: list[torch.Tensor], way: tuple, by: float) -> None:
+    for p, origin, direction in zip(parameters, start, way, strict=True):
+        p.copy_(origin + by * direction)

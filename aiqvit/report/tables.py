@@ -1,0 +1,179 @@
+"""Records as a table: Markdown for people, CSV with every number for programs, LaTeX for papers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from aiqvit.harness.spec import Run
+from aiqvit.harness.store import Record
+from aiqvit.interfaces import UserError
+
+FORMATS = ("md", "csv", "tex")
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "—": "---"}
+LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text, and the numbers behind it."""
+
+    name: str  # file name without suffix
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+    numbers: list[dict[str, Any]]  # one row a cell
+
+
+def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], records: Mapping[str, Record]) -> Table:
+    """A row for each method and bits, a column for each model; `records` are by run id and hold every run of `runs`."""
+    models = list(dict.fromkeys(r.spec.model for r in runs))
+    cells: dict[tuple[str, str], dict[str, list[Record]]] = {}
+    for run in runs:
+        row = cells.setdefault((run.spec.bits, run.label), {})
+        row.setdefault(run.spec.model, []).append(records[run.spec.id])
+    rows, numbers = [], []
+    for (bits, method), row in cells.items():
+        done = [r for group in row.values() for r in group if r["status"] == "done"]
+        minutes = f"{mean(r['times']['quantize'] for r in done) / 60:.1f}" if done and bits != "32/32" else "—"
+        rows.append([bits, method, *(_cell(row.get(m, []), metrics[0]) for m in models), minutes])
+        numbers += [_numbers(bits, method, m, row[m], metrics) for m in models if m in row]
+    limit = runs[0].spec.limit
+    name = f"{label}-{preset}" + (f"-limit{limit}" if limit else "")
+    header = ["W/A", "Method", *(f"{m} {metrics[0]}" for m in models), "Minutes"]
+    used = [records[r.spec.id] for r in runs]
+    return Table(name, _caption(label, metrics[0], preset, runs, used), header, rows, _notes(runs, records), numbers)
+
+
+def _cell(records: Sequence[Record], metric: str) -> str:
+    """`71.23 (-1.10)`, over seeds `71.23 ± 0.20 (n=3, -1.10)`, or what went wrong."""
+    done = [r for r in records if r["status"] == "done"]
+    if not done:
+        return "failed" if records else "—"
+    values = [r["metrics"][metric] for r in done]
+    drop = _drop(done, metric)
+    change = "" if drop is None or done[0]["spec"]["bits"] == "32/32" else f"{round(-drop, 2) + 0.0:+.2f}"  # never -0.00
+    if len(values) > 1:
+        inside = ", ".join(filter(None, [f"n={len(values)}", change]))
+        return f"{mean(values):.2f} ± {stdev(values):.2f} ({inside})"
+    return f"{values[0]:.2f}" + (f" ({change})" if change else "")
+
+
+def _drop(done: Sequence[Record], metric: str) -> float | None:
+    drops = [r["fp32"][metric] - r["metrics"][metric] for r in done if r.get("fp32")]
+    return mean(drops) if drops else None
+
+
+def _numbers(bits: str, method: str, model: str, records: Sequence[Record], metrics: Sequence[str]) -> dict[str, Any]:
+    done = [r for r in records if r["status"] == "done"]
+    row: dict[str, Any] = {"bits": bits, "method": method, "model": model, "runs": len(done)}
+    row["failed"] = len(records) - len(done)
+    for metric in metrics:
+        values = [r["metrics"][metric] for r in done]
+        row[metric] = mean(values) if values else None
+        row[f"{metric}_std"] = stdev(values) if len(values) > 1 else None
+        row[f"{metric}_drop"] = _drop(done, metric)
+    row["minutes"] = mean(r["times"]["quantize"] for r in done) / 60 if done else None
+    row["images"] = done[0]["metrics"]["images"] if done else None
+    row["calibration_images"] = records[0]["calibration_images"]
+    row["run_ids"] = " ".join(r["id"] for r in records)
+    return row
+
+
+def _caption(label: str, metric: str, preset: str, runs: Sequence[Run], records: Sequence[Record]) -> str:
+    done = [r for r in records if r["status"] == "done"]
+    counts = _list(f"{r['metrics']['images']} of {r['data']['val']}" for r in done)
+    calibration = _list(
+        f"{run.label} {r['calibration_images']}"
+        for run, r in zip(runs, records, strict=True)
+        if r["status"] == "done" and not run.reference
+    )
+    versions = _list(f"{k} {v}" for r in done for k, v in r["manifest"]["packages"].items())
+    seeds = _list(run.spec.seed for run in runs if not run.reference)
+    parts = [
+        f"{label}, preset {preset}: {metric} in percent, in parentheses the change from full precision",
+        f"LIMITED to {runs[0].spec.limit} images, not comparable with full runs" if runs[0].spec.limit else "",
+        f"{counts or 'no'} validation images",
+        f"calibration images: {calibration}" if calibration else "",
+        f"seeds {seeds}" if seeds else "",
+        "minutes to quantize one model (mean of the row)",
+        f"versions: {versions}" if versions else "",
+    ]
+    return "; ".join(filter(None, parts)) + "."
+
+
+def _notes(runs: Sequence[Run], records: Mapping[str, Record]) -> list[str]:
+    notes = {f"{run.method.title}: {run.method.note}": None for run in runs if run.method.note}
+    for run in runs:
+        record = records[run.spec.id]
+        if record["status"] == "failed":
+            reason = (record["error"]["message"].strip() or record["error"]["type"]).splitlines()[0]
+            notes[f"failed: {run.spec.model}, {run.label}, {run.spec.bits}, seed {run.spec.seed}: {reason}"] = None
+        if record.get("data", {}).get("skipped"):
+            skipped = record["data"]["skipped"]
+            notes[f"skipped {len(skipped)} broken image files: {', '.join(skipped[:5])}"] = None
+    return list(notes)
+
+
+def _list(values: Any) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))
+
+
+def render(table: Table, kind: str) -> str:
+    """The table as text of one of `FORMATS`. Raises `UserError` for another, or LaTeX without pandas."""
+    if kind not in FORMATS:
+        raise UserError(f"format {kind!r}: expected one of {', '.join(FORMATS)}")
+    return {"md": markdown, "csv": comma_separated, "tex": latex}[kind](table)
+
+
+def markdown(table: Table) -> str:
+    """Columns padded, so that it reads well unrendered too; the caption first and the notes last."""
+    grid = [[c.replace("|", "\\|") for c in row] for row in [table.header, *table.rows]]
+    widths = [max(3, *map(len, column)) for column in zip(*grid, strict=True)]
+    left = 2  # bits and method; numbers stand at the right
+    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    lines = []
+    for row in [grid[0], rule, *grid[1:]]:
+        cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append(f"| {' | '.join(cells)} |")
+    notes = ["", *(f"- {note}" for note in table.notes)] if table.notes else []
+    return "\n".join([table.caption, "", *lines, *notes]) + "\n"
+
+
+def comma_separated(table: Table) -> str:
+    """One line a cell of the table, every metric with its spread, unrounded."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table.numbers[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table.numbers)
+    return text.getvalue()
+
+
+def latex(table: Table) -> str:
+    """A booktabs table that compiles as it is. Raises `UserError` without pandas and jinja2."""
+    try:
+        import jinja2  # noqa: F401  (Styler needs it)
+        import pandas as pd
+    except ImportError as error:
+        raise UserError(f"LaTeX tables need {error.name}: pip install 'aiqvit[report]'") from error
+    frame = pd.DataFrame([map(_escape, row) for row in table.rows], columns=list(map(_escape, table.header)))
+    notes = "".join(f"\n% {note}" for note in table.notes)
+    text = frame.style.hide(axis="index").to_latex(
+        hrules=True,
+        column_format="ll" + "r" * (len(table.header) - 2),
+        caption=" ".join(map(_escape, [table.caption, *table.notes])),
+        label=f"tab:{table.name}",
+        position_float="centering",
+    )
+    return f"% needs \\usepackage{{booktabs}}{notes}\n{text}"
+
+
+def _escape(text: str) -> str:
+    text = "".join(LATEX.get(c, c) for c in text)
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)

@@ -1,0 +1,5 @@
+"""Tasks to measure on, one file each: to add one, write its file and add its line here."""
+
+TASKS: dict[str, str] = {
+    "imagenet": "tasks.imagenet:ImageNet",
+}

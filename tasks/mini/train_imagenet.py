@@ -1,0 +1,134 @@
+"""Train the mini models: ``python -m tasks.mini.train_imagenet [--model NAME ...] [--minutes M]``.
+
+The pictures are drawn afresh from a random stream of their own, disjoint from what ``prepare()`` writes: neither the
+train nor the val folder is seen in training. Easy pictures come first, the hardest from half of the time on. Learning
+rate and difficulty follow the clock, so the time is kept whatever the machine's speed, and the number of steps varies.
+"""
+
+import argparse
+import math
+import os
+import time
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from timm.layers import set_fused_attn
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from tasks.mini import imagenet, shapes
+
+BATCH = 64
+WARM_UP = 0.06  # share of the time
+SMOOTHING = 0.05
+RATES = {"mini_vit": 1e-3, "mini_deit": 1e-3, "mini_swin": 2e-3}  # peak learning rates
+
+
+def pool(size: int) -> tuple[Tensor, Tensor]:
+    """Training pictures (size, 3, 64, 64) uint8 from easy to hard and their labels (size,) int64."""
+    rng = imagenet.generator("training pool")
+    labels, difficulty = rng.integers(shapes.CLASSES, size=size), np.linspace(0, 1, size)
+    images = np.empty((size, shapes.SIZE, shapes.SIZE, 3), np.uint8)
+    for start in tqdm(range(0, size, BATCH), desc="drawing", unit="batch"):
+        part = slice(start, start + BATCH)
+        images[part] = shapes.draw(labels[part], difficulty[part], rng)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+
+
+def augment(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Mirror, shift and brighten a batch (B, 3, H, W) uint8 to float32 in 0..1."""
+    images = images.flip(3) if rng.random() < 0.5 else images
+    images = images.roll(tuple(rng.integers(-4, 5, size=2)), (2, 3)).float() / 255
+    return images * torch.from_numpy(rng.uniform(0.8, 1.1, (len(images), 1, 1, 1))).float()
+
+
+def batch(data: tuple[Tensor, Tensor], name: str, progress: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """An augmented and normalised batch, (B, 3, H, W) float32 and (B,) int64, of pictures easy enough for now."""
+    images, labels = data
+    rows = torch.from_numpy(rng.integers(int(len(labels) * min(1, 0.1 + progress / 0.5)), size=BATCH))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in imagenet.STATS[name])
+    return (augment(images[rows], rng) - mean) / std, labels[rows]
+
+
+def rate(progress: float) -> float:
+    """Learning rate factor at a progress in 0..1: linear warm-up, then a half cosine to zero."""
+    if progress < WARM_UP:
+        return 0.01 + progress / WARM_UP
+    return 0.5 + 0.5 * math.cos(math.pi * min(1, (progress - WARM_UP) / (1 - WARM_UP)))
+
+
+def loss_of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Smoothed cross entropy; a distilled model's two heads are trained alike, on the labels."""
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(images)
+    heads = out if isinstance(out, tuple) else (out,)
+    return sum(cross_entropy(head.float(), labels, label_smoothing=SMOOTHING) for head in heads) / len(heads)
+
+
+def train(name: str, data: tuple[Tensor, Tensor], minutes: float, seed: int = 0) -> nn.Module:
+    """A trained model of the given name after so many minutes of AdamW."""
+    torch.manual_seed(seed)
+    model = imagenet.build(name).train()
+    if hasattr(model, "set_distilled_training"):
+        model.set_distilled_training(True)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [dict(params=decayed, weight_decay=0.05), dict(params=plain, weight_decay=0.0)]
+    optimizer = torch.optim.AdamW(groups, lr=RATES[name])
+    begun, rng, steps = time.monotonic(), np.random.default_rng(seed), 0
+    with tqdm(desc=name, unit="step", mininterval=5) as bar:
+        while (progress := (time.monotonic() - begun) / (60 * minutes)) < 1:
+            for group in optimizer.param_groups:
+                group["lr"] = RATES[name] * rate(progress)
+            loss = loss_of(model, *batch(data, name, progress, rng))
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            steps += 1
+            bar.update()
+            bar.set_postfix(loss=f"{loss.item():.3f}", done=f"{progress:.0%}", refresh=False)
+    print(f"{name}: {steps} steps of {BATCH} pictures in {(time.monotonic() - begun) / 60:.1f} min")
+    return model.eval()
+
+
+def save(name: str, model: nn.Module) -> None:
+    """Put the weights in place as float16, at once or not at all."""
+    path = imagenet.weights(name)
+    path.parent.mkdir(exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file({key: value.half().contiguous() for key, value in model.state_dict().items()}, draft)
+    os.replace(draft, path)
+
+
+def accuracy(name: str) -> float:
+    """Top-1 in percent of the saved weights on the val folder."""
+    files = [(path, label) for label, wnid in enumerate(imagenet.SYNSETS)
+             for path in sorted((imagenet.prepare() / "val" / wnid).iterdir())]  # fmt: skip
+    prepare = imagenet.transform(name)
+    images = torch.stack([prepare(Image.open(path)) for path, _ in files])  # (N, 3, H, W)
+    right = imagenet.predict(imagenet.load(name), images) == torch.tensor([label for _, label in files])
+    return 100 * right.float().mean().item()
+
+
+def main() -> None:
+    """Train the chosen models one after the other on one pool of pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", nargs="+", choices=imagenet.MODELS, default=imagenet.MODELS)
+    parser.add_argument("--minutes", type=float, default=9, help="training time of each model (default: %(default)s)")
+    parser.add_argument("--pool", type=int, default=40000, help="pictures to draw (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    set_fused_attn(False)  # plain attention trains faster in bfloat16 on a CPU
+    data = pool(args.pool)
+    for name in args.model:
+        save(name, train(name, data, args.minutes))
+        print(f"{name}: top-1 {accuracy(name):.1f} % of the val pictures", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""A tiny ImageNet on disk, a tiny timm model with random weights, and toy methods: no network, no GPU, no real data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from aiqvit.interfaces import Diverged, Job, Method
+from aiqvit.registry import METHODS
+
+WNIDS = ("n01440764", "n01443537", "n02124075")  # class indices 0, 1, 285
+MODEL = "test_vit"
+
+
+@dataclass(frozen=True)
+class Toy(Method):
+    """Rounds the head's weights; has a field of every type that the command line can set."""
+
+    title = "Toy"
+    note = "a toy"
+    presets = {"smoke": {"steps": 1}, "quick": {"steps": 2}, "paper": {"steps": 99}}
+    images: int = 3
+    steps: int = 5
+    rate: float = 1e-3
+    curriculum: bool = True
+    loss: Literal["mse", "frobenius"] = "mse"
+    ranks: tuple[int, ...] = (1, 2)
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ValueError("steps must not be negative")
+
+    def quantize(self, job: Job) -> nn.Module:
+        for unit in job.progress(job.units, "units"):
+            job.log.append({"unit": unit, "loss": torch.tensor(float(len(job.calibration[0])))})
+        job.model.head.weight.data.mul_(2**job.bits.weight).round_().div_(2**job.bits.weight)
+        return job.model
+
+
+@dataclass(frozen=True)
+class Breaks(Method):
+    """Diverges while it quantizes."""
+
+    title = "Breaks"
+    images: int = 2
+
+    def quantize(self, job: Job) -> nn.Module:
+        raise Diverged("blocks.3: the loss is nan")
+
+
+@dataclass(frozen=True)
+class Nan(Method):
+    """Gives a model whose outputs are not finite."""
+
+    title = "NaN"
+    images: int = 2
+
+    def quantize(self, job: Job) -> nn.Module:
+        job.model.head.weight.data.fill_(float("nan"))
+        return job.model
+
+
+@pytest.fixture
+def methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only full precision and the toy methods are registered."""
+    monkeypatch.setattr(METHODS, "_read", True)
+    toys = {"fp32": "baselines.fp32:FullPrecision", "toy": Toy, "breaks": Breaks, "nan": Nan}
+    monkeypatch.setattr(METHODS, "_entries", toys)
+
+
+@pytest.fixture(scope="session")
+def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three classes of four training and five validation images each."""
+    root, rng = tmp_path_factory.mktemp("imagenet"), np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 5)):
+        for wnid in WNIDS:
+            (root / split / wnid).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / wnid / f"{i}.JPEG")
+    return root
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of timm's smallest ViT."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / f"{MODEL}.safetensors"
+    save_file(timm.create_model(MODEL).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Real data and weights beside the repository; the test skips without them."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not (folder / "data" / "imagenet" / "val").is_dir():
+        pytest.skip("no real data beside the repository")
+    return folder

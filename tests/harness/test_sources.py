@@ -1,0 +1,57 @@
+"""The code hash sees what runs, not how it is written."""
+
+import importlib
+import sys
+
+import pytest
+
+from aiqvit.harness.sources import code_hash
+from baselines.fp32 import FullPrecision
+
+BODY = '''"""Module."""
+from {package}.helper import twice
+
+
+class Mine:
+    """Class."""
+
+    def run(self):
+        """Do it."""
+        return twice(1)
+'''
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Write a package of two modules and hash its class."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def build(package: str, body: str = BODY, helper: str = "def twice(x):\n    return 2 * x\n") -> str:
+        folder = tmp_path / package
+        folder.mkdir()
+        (folder / "__init__.py").write_text("")
+        (folder / "helper.py").write_text(helper)
+        (folder / "mine.py").write_text(body.format(package="pkg"))
+        for name in [n for n in sys.modules if n.split(".")[0] == "pkg"]:
+            del sys.modules[name]
+        folder.rename(tmp_path / "pkg")
+        importlib.invalidate_caches()
+        found = code_hash(importlib.import_module("pkg.mine").Mine)
+        (tmp_path / "pkg").rename(tmp_path / f"{package}-used")
+        return found
+
+    yield build
+    for name in [n for n in sys.modules if n.split(".")[0] == "pkg"]:
+        del sys.modules[name]
+
+
+def test_comments_docstrings_and_formatting_do_not_matter(make):
+    plain = make("a")
+    restyled = BODY.replace('"""Do it."""', '"""Do it well."""  # yes').replace("twice(1)", "twice( 1 )")
+    assert make("b", restyled) == plain
+    assert make("c", BODY.replace("twice(1)", "twice(2)")) != plain
+    assert make("d", helper="def twice(x):\n    return x + x\n") != plain  # what it imports counts too
+
+
+def test_full_precision_does_not_depend_on_the_engine():
+    assert len(code_hash(FullPrecision)) == 12

@@ -1,0 +1,51 @@
+"""Content decides identity."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from aiqvit.harness.spec import RunSpec
+
+SPEC = RunSpec(
+    task="imagenet-mini",
+    model="mini_vit",
+    weights="w",
+    data="d",
+    method="aiqvit",
+    settings={"images": 32, "ranks": (1, 2)},
+    code="c",
+    preset="quick",
+    bits="4/4",
+    seed=0,
+    limit=None,
+    device="cpu",
+)
+
+
+def test_id_is_readable_and_stable():
+    assert re.fullmatch(r"imagenet-mini\.mini_vit\.aiqvit\.w4a4\.s0-[0-9a-f]{12}", SPEC.id)
+    assert SPEC.id == replace(SPEC, settings={"ranks": [1, 2], "images": 32}).id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": "x"},
+        {"data": "x"},
+        {"settings": {"images": 33, "ranks": (1, 2)}},
+        {"code": "x"},
+        {"preset": "paper"},
+        {"bits": "3/3"},
+        {"seed": 1},
+        {"limit": 10},
+        {"device": "cuda"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_everything_that_changes_numbers_changes_the_id(change):
+    assert replace(SPEC, **change).id != SPEC.id
+
+
+def test_id_is_a_file_name():
+    assert "/" not in replace(SPEC, model="hub:a/b c").id

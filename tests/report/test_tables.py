@@ -1,0 +1,94 @@
+"""Cells, captions and escaping."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from aiqvit.harness.spec import Run, RunSpec
+from aiqvit.interfaces import Method, UserError
+from aiqvit.report import tables
+
+
+class Fake(Method):
+    title = "Fake_1"
+    note = "50% & more"
+
+
+def make(method, model, top1, bits="4/4", seed=0, status="done", label=None):
+    spec = RunSpec("imagenet", model, "w", "d", method, {}, "c", "quick", bits, seed, None, "cpu")
+    fp32 = {"top1": 80.0, "top5": 95.0}
+    record = {
+        "id": spec.id,
+        "status": status,
+        "spec": {"bits": bits},
+        "metrics": {"top1": top1, "top5": top1, "images": 10} if status == "done" else {},
+        "fp32": fp32,
+        "times": {"quantize": 90.0},
+        "calibration_images": 32,
+        "data": {"val": 10, "skipped": []},
+        "manifest": {"packages": {"torch": "2"}},
+        "error": {"type": "Diverged", "message": "blocks.0: nan"},
+    }
+    return Run(spec, Fake(), label or method), record
+
+
+def table(*pairs):
+    runs = [run for run, _ in pairs]
+    return tables.build("imagenet", ("top1", "top5"), "quick", runs, {r["id"]: r for _, r in pairs})
+
+
+@pytest.fixture
+def mixed():
+    return table(
+        make("fp32", "a", 80.0, "32/32", label="Full precision"),
+        make("fake", "a", 70.0, seed=0),
+        make("fake", "a", 72.0, seed=1),
+        make("other", "a", 0.0, status="failed"),
+        make("fp32", "b_x", 80.0, "32/32", label="Full precision"),
+        make("fake", "b_x", 81.0),
+    )
+
+
+def test_cells(mixed):
+    assert mixed.header == ["W/A", "Method", "a top1", "b_x top1", "Minutes"]
+    assert mixed.rows == [
+        ["32/32", "Full precision", "80.00", "80.00", "—"],
+        ["4/4", "fake", "71.00 ± 1.41 (n=2, -9.00)", "81.00 (+1.00)", "1.5"],
+        ["4/4", "other", "failed", "—", "—"],
+    ]
+    assert "failed: a, other, 4/4, seed 0: blocks.0: nan" in mixed.notes
+    for part in ("10 of 10 validation images", "torch 2", "seeds 0, 1", "calibration images: fake 32"):
+        assert part in mixed.caption
+
+
+def test_markdown_lines_up(mixed):
+    lines = [line for line in tables.render(mixed, "md").splitlines() if line.startswith("|")]
+    assert len(lines) == 5 and len({len(line) for line in lines}) == 1
+
+
+def test_csv_has_every_number(mixed):
+    lines = tables.render(mixed, "csv").splitlines()
+    assert lines[0].startswith("bits,method,model,runs,failed,top1,top1_std,top1_drop,top5")
+    assert len(lines) == 6
+
+
+def test_latex_is_escaped(mixed):
+    text = tables.render(mixed, "tex")
+    assert r"b\_x top1" in text and r"$\pm$" in text and r"\toprule" in text and r"50\% \& more" in text
+    assert "(n=2, $-$9.00)" in text
+
+
+def test_latex_compiles(mixed, tmp_path):
+    if not shutil.which("pdflatex"):
+        pytest.skip("no pdflatex")
+    body = tables.render(mixed, "tex")
+    page = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{body}\end{{document}}"
+    (tmp_path / "t.tex").write_text(page.replace(r"\begin{document}", "\\begin{document}\n"))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+
+
+def test_unknown_format(mixed):
+    with pytest.raises(UserError, match="expected one of md, csv, tex"):
+        tables.render(mixed, "pdf")

@@ -1,0 +1,203 @@
+"""The command from end to end on a tiny folder and a tiny model: exit codes, resumption, tables, wrong input."""
+
+import csv
+import json
+import shutil
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+import aiqvit.harness.runner as runner
+from aiqvit.bench import main
+from aiqvit.registry import METHODS
+from tests.conftest import MODEL
+
+pytestmark = pytest.mark.usefixtures("methods")
+
+
+@pytest.fixture
+def bench(imagenet, weights, tmp_path, monkeypatch):
+    """Call the command with what it needs; the output folder is `tmp_path / "out"`."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str, **replaced: str) -> int:
+        options = {"data": str(imagenet), "weights": str(weights), "model": MODEL, "out": "out", "bits": "4/4"}
+        flags = [text for key, value in (options | replaced).items() for text in (f"--{key}", value)]
+        return main([*flags, *arguments])
+
+    return call
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Labels of the runs that are really executed."""
+    labels, real = [], runner.run
+
+    def spy(item, *rest):
+        labels.append(f"{item.label} {item.spec.bits} {item.spec.seed}")
+        return real(item, *rest)
+
+    monkeypatch.setattr(runner, "run", spy)
+    return labels
+
+
+def records(tmp_path):
+    found = [json.loads(p.read_text()) for p in (tmp_path / "out" / "runs").glob("*.json")]
+    return {f"{r['label']} {r['spec']['bits']}": r for r in found}
+
+
+def test_full_precision_comes_first_and_every_record_has_it(bench, executed, tmp_path, capsys):
+    assert bench("--method", "toy", bits="4/4,8/8") == 0
+    assert executed == ["Full precision 32/32 0", "Toy 4/4 0", "Toy 8/8 0"]
+    found = records(tmp_path)
+    assert found["Toy 4/4"]["fp32"] == found["Full precision 32/32"]["metrics"]
+    toy = found["Toy 4/4"]
+    assert toy["spec"]["settings"]["steps"] == 2  # quick is the default on a CPU
+    assert toy["calibration_images"] == 3 and toy["log"][0] == {"unit": "patch_embed", "loss": 3.0}
+    assert toy["data"]["val"] == toy["metrics"]["images"] == 15
+    assert {"quantize", "evaluate"} == toy["times"].keys() and toy["peak_mib"]["rss"] > 0
+    assert toy["manifest"]["packages"]["torch"]
+    captured = capsys.readouterr()
+    assert captured.out.index("Full precision: top1") < captured.out.index("Toy 4/4 seed 0: top1")
+    assert "units: " in captured.err and "evaluate: " in captured.err
+
+
+def test_second_call_runs_nothing_and_prints_the_same_table(bench, executed, capsys):
+    assert bench("--method", "toy") == 0
+    first = capsys.readouterr().out
+    executed.clear()
+    assert bench("--method", "toy") == 0
+    second = capsys.readouterr().out
+    assert executed == []
+    assert first[first.index("\nimagenet, ") :] == second[second.index("\nimagenet, ") :]
+    assert bench("--method", "toy", "--seeds", "0,1") == 0
+    assert executed == ["Toy 4/4 1"]
+    assert bench("--method", "toy", "--force") == 0
+    assert executed[1:] == ["Full precision 32/32 0", "Toy 4/4 0"]
+
+
+def test_failed_runs_are_recorded_retried_and_do_not_stop_the_others(bench, executed, tmp_path, capsys):
+    assert bench("--method", "breaks,nan,toy") == 1
+    found = records(tmp_path)
+    assert found["Breaks 4/4"]["status"] == found["NaN 4/4"]["status"] == "failed"
+    assert found["Toy 4/4"]["status"] == "done"
+    error = found["Breaks 4/4"]["error"]
+    assert (error["type"], error["message"]) == ("Diverged", "blocks.3: the loss is nan")
+    assert "raise Diverged" in error["traceback"]
+    out = capsys.readouterr().out
+    assert "FAILED, Diverged: blocks.3: the loss is nan" in out
+    assert f"- failed: {MODEL}, Breaks, 4/4, seed 0: blocks.3: the loss is nan" in out
+    executed.clear()
+    assert bench("--method", "breaks,toy") == 1
+    assert executed == ["Breaks 4/4 0"]
+
+
+def test_tables_of_this_grid_only(bench, tmp_path):
+    assert bench("--method", "toy,toy[steps=9]", "--seeds", "0,1") == 0
+    assert bench("--method", "toy[steps=9]", "--seeds", "0,1") == 0
+    folder = tmp_path / "out" / "tables"
+    assert sorted(p.name for p in folder.iterdir()) == [f"imagenet-quick.{kind}" for kind in ("csv", "md", "tex")]
+    text = (folder / "imagenet-quick.md").read_text()
+    assert "Toy [steps=9]" in text and "| Toy  " not in text and "(n=2, " in text and "- Toy: a toy" in text
+    rows = list(csv.DictReader((folder / "imagenet-quick.csv").open()))
+    assert [r["method"] for r in rows] == ["Full precision", "Toy [steps=9]"]
+    assert rows[1]["runs"] == "2" and rows[1]["top1_std"] and len(rows[1]["run_ids"].split()) == 2
+
+
+def test_limit_is_another_run_and_a_marked_table(bench, executed, tmp_path):
+    assert bench("--method", "toy", "--limit", "6", "--format", "md") == 0
+    text = (tmp_path / "out" / "tables" / "imagenet-quick-limit6.md").read_text()
+    assert "LIMITED to 6 images" in text and "6 of 15 validation images" in text
+    assert not (tmp_path / "out" / "tables" / "imagenet-quick-limit6.csv").exists()
+    executed.clear()
+    assert bench("--method", "toy") == 0
+    assert len(executed) == 2
+
+
+def test_dry_run_writes_nothing(bench, tmp_path, capsys):
+    assert bench("--method", "toy", "--dry-run") == 0
+    assert capsys.readouterr().out.count("pending") == 2
+    assert not (tmp_path / "out").exists()
+    assert bench("--method", "toy,breaks") == 1
+    capsys.readouterr()
+    assert bench("--method", "toy,breaks,nan", "--dry-run") == 0
+    states = [line.split()[0].rstrip(",") for line in capsys.readouterr().out.splitlines()]
+    assert states == ["done", "done", "failed", "pending"]
+
+
+def test_list_shows_methods_and_settings(capsys):
+    assert main(["--list"]) == 0
+    out = capsys.readouterr().out
+    assert "tasks: imagenet" in out and "toy: Toy" in out and "steps=5" in out
+
+
+def test_interrupt_keeps_finished_runs(bench, tmp_path, monkeypatch, capsys):
+    def interrupted(self, job):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(METHODS.get("toy"), "quantize", interrupted)
+    assert bench("--method", "toy") == 130
+    assert list(records(tmp_path)) == ["Full precision 32/32"]
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_broken_image_is_named_and_skipped_or_an_error_under_strict(bench, imagenet, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(imagenet, copy)
+    (copy / "val" / "n01440764" / "1.JPEG").write_bytes(b"no image")
+    assert bench("--method", "fp32", "--strict", data=str(copy)) == 2
+    assert "broken image" in capsys.readouterr().err
+    assert list((tmp_path / "out" / "runs").iterdir()) == []
+    assert bench("--method", "fp32", data=str(copy)) == 0
+    found = records(tmp_path)["Full precision 32/32"]
+    assert found["metrics"]["images"] == 14 and found["metrics"]["skipped"] == 1
+    assert found["data"]["skipped"] == ["val/n01440764/1.JPEG"]
+    assert "skipped 1 broken image files: val/n01440764/1.JPEG" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "replaced", "message"),
+    [
+        (["--task", "imagnet"], {}, "unknown task 'imagnet': did you mean 'imagenet'?"),
+        (["--method", "toi"], {}, "unknown method 'toi': did you mean 'toy'?"),
+        (["--method", "toy[stps=3]"], {}, "did you mean 'steps'?"),
+        (["--set", "stps=3"], {}, "unknown setting 'stps': did you mean 'steps'?"),
+        ([], {"model": "deit_tny"}, "unknown model 'deit_tny': did you mean 'deit_tiny'"),
+        ([], {"model": "resnet50"}, "is not a ViT, DeiT or Swin"),
+        ([], {"model": "deit_tiny_patch16_224.nope"}, "Invalid pretrained tag"),
+        ([], {"bits": "1/4"}, "each from 2 to 8"),
+        ([], {"bits": "4/9"}, "each from 2 to 8"),
+        ([], {"bits": "4"}, "each from 2 to 8"),
+        (["--seeds", "a"], {}, "seeds 'a'"),
+        (["--preset", "fast"], {}, "preset 'fast'"),
+        (["--limit", "0"], {}, "--limit 0"),
+        (["--calib", "13"], {}, "there are only 12 images to calibrate on"),
+        (["--calib", "x"], {}, "invalid int value"),
+        ([], {"data": "missing"}, "'missing' does not exist: looked for 'missing/train' and 'missing/val'"),
+        ([], {"data": "."}, "has no folder 'train': looked for"),
+        ([], {"weights": "missing.pth"}, "does not exist"),
+        ([], {"model": "deit_tiny,deit_small"}, "--weights belongs to one model, but 2 are chosen"),
+        ([], {"model": "deit_tiny"}, "do not fit the model"),
+        (["--device", "cuda:99"], {}, "is not there"),
+        (["--device", "tpu"], {}, "expected auto, cpu, cuda"),
+        (["--format", "pdf"], {}, "format 'pdf'"),
+        (["--frmat", "md"], {}, "unrecognized arguments: --frmat"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_wrong_input_is_one_sentence_and_writes_nothing(bench, tmp_path, capsys, arguments, replaced, message):
+    before = sorted(tmp_path.rglob("*"))
+    assert bench(*arguments, **replaced) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("aiqvit: ") and message in err and err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_weights_that_do_not_fit_name_the_keys(bench, weights, tmp_path, capsys):
+    state = load_file(weights)
+    state["extra.weight"] = state.pop("head.bias")
+    state["head.weight"] = state["head.weight"][:10].clone()
+    save_file(state, tmp_path / "bad.safetensors")
+    assert bench("--method", "fp32", weights=str(tmp_path / "bad.safetensors")) == 2
+    err = capsys.readouterr().err
+    assert "1 missing (head.bias); 1 unexpected (extra.weight); 1 mis-shaped (head.weight (10, 64)" in err

@@ -1,0 +1,64 @@
+"""Imports run one way (see the layout in the README): checked in the sources, lazy imports included."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("aiqvit", "baselines", "tasks")
+FILES = [p for package in PACKAGES for p in sorted((ROOT / package).rglob("*.py"))]
+
+# the first prefix that a module has decides which prefixes of our own it may import
+ALLOWED = {
+    "aiqvit.interfaces": (),
+    "aiqvit.registry": ("aiqvit.interfaces",),
+    "aiqvit.quant": ("aiqvit.quant", "aiqvit.interfaces"),
+    "aiqvit.recon": ("aiqvit.recon", "aiqvit.quant", "aiqvit.interfaces"),
+    "aiqvit.method": ("aiqvit.recon", "aiqvit.quant", "aiqvit.interfaces"),
+    "baselines": ("baselines", "aiqvit.recon", "aiqvit.quant", "aiqvit.interfaces"),
+    "tasks": ("tasks", "aiqvit.interfaces", "aiqvit.registry"),
+    "aiqvit.harness.spec": ("aiqvit.interfaces",),
+    "aiqvit.harness.store": ("aiqvit.interfaces", "aiqvit.harness.spec"),
+    "aiqvit.harness.manifest": ("aiqvit.__version__",),
+    "aiqvit.harness": ("aiqvit.harness", "aiqvit.quant.card", "aiqvit.interfaces", "aiqvit.registry"),
+    "aiqvit.report": ("aiqvit.report", "aiqvit.harness.spec", "aiqvit.harness.store", "aiqvit.interfaces"),
+}
+ONLY_IN = {
+    "timm": ("tasks", "aiqvit.quant", "aiqvit.speed"),  # where its modules are built or replaced
+    "mmdet": ("tasks",),
+    "mmcv": ("tasks",),
+    "mmengine": ("tasks",),
+    "pandas": ("aiqvit.report",),
+    "pickle": (),
+}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def under(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(name == p or name.startswith(f"{p}.") for p in prefixes)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_run_one_way(path):
+    name = module_name(path)
+    rule = next((allowed for prefix, allowed in ALLOWED.items() if under(name, (prefix,))), None)
+    for target in imported(path):
+        if rule is not None and under(target, PACKAGES):
+            assert under(target, rule), f"{name} must not import {target}"
+        home = ONLY_IN.get(target.split(".")[0])
+        assert home is None or under(name, home), f"{name} must not import {target}"
