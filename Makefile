@@ -3,6 +3,8 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 READY := .venv/.installed
 
+export OMP_WAIT_POLICY ?= passive
+
 .PHONY: bench test speed
 
 bench: $(READY)

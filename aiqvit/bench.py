@@ -6,6 +6,7 @@ Exit codes: 0 all runs fine, 1 some run failed (the others are kept), 2 the inpu
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -48,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    # waiting threads of torch must not spin: beside other programs on the same cores that is several times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         args = parser().parse_args(argv)
         from aiqvit import command  # here, so that --help imports no torch

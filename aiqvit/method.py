@@ -44,7 +44,8 @@ class AIQViT(Method):
     note: ClassVar[str] = "AIQViT: reconstructed from the paper's text; there is no official code."
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
-        "quick": {"images": 256, "batch": 16, "search_steps": 40, "steps": 160, "refresh": 4, "inherit": True},
+        "quick": {"images": 256, "batch": 16, "search_steps": 40, "steps": 160, "refresh": 4, "inherit": True,
+                  "alpha_rate": 0.03},
         "smoke": {"images": 8, "batch": 4, "search_steps": 2, "steps": 3, "refresh": 1, "init_images": 4,
                   "ranks": (2, 4), "focus_images": 2},
     }
@@ -68,6 +69,7 @@ class AIQViT(Method):
     target: str = "fp_of_fp"  # or fp_of_q: Eq. 10 read literally
     order: str = "reparam_then_recon"  # or recon_then_reparam
     ends: bool = True  # reconstruct patch embedding and head too
+    alpha_rate: float = 3e-4  # Adam on the rank scores (DARTS's; a short search needs more)
     weight_rate: float = 1e-3  # Adam on A and B
     scale_rate: float = 1e-3  # Adam on activation scales and DFQ bounds
     weight_scale_rate: float = 1e-4  # Adam on weight scales; 0 keeps them
@@ -148,7 +150,7 @@ class AIQViT(Method):
         ranks = {name: [candidate_ranks(layer.weight, (self.rank,), False)[0]] for name, layer in layers.items()}
         if not self.rank:
             config = SearchConfig(Schedule(self.search_steps, self.batch, self.loss), self.ranks, self.full_rank,
-                                  self.form, self.drop_path, self.weight_rate, second_order=self.second_order)
+                                  self.form, self.drop_path, self.weight_rate, self.alpha_rate, self.second_order)
             ranks = search_ranks(data, layers, config, self.scale_groups(data.unit), generator, constrain, progress)
             if self.inherit:
                 return ranks

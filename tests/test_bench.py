@@ -52,7 +52,15 @@ def test_full_precision_comes_first_and_every_record_has_it(bench, executed, tmp
     found = records(tmp_path)
     assert found["Toy 4/4"]["fp32"] == found["Full precision 32/32"]["metrics"]
     toy = found["Toy 4/4"]
-    assert toy["spec"]["settings"]["steps"] == 2  # quick is the default on a CPU
+    assert toy["spec"]["settings"] == {
+        "images": 3,
+        "steps": 2,  # quick is the default on a CPU
+        "rate": 1e-3,
+        "curriculum": True,
+        "loss": "mse",
+        "ranks": [1, 2],
+        "memory": None,
+    }
     assert toy["calibration_images"] == 3 and toy["log"][0] == {"unit": "patch_embed", "loss": 3.0}
     assert toy["data"]["val"] == toy["metrics"]["images"] == 15
     assert {"quantize", "evaluate"} == toy["times"].keys() and toy["peak_mib"]["rss"] > 0
@@ -191,6 +199,21 @@ def test_wrong_input_is_one_sentence_and_writes_nothing(bench, tmp_path, capsys,
     err = capsys.readouterr().err
     assert err.startswith("aiqvit: ") and message in err and err.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_output_folder_that_cannot_be_written(bench, tmp_path, capsys, executed):
+    (tmp_path / "out").write_text("a file")
+    assert bench("--method", "toy") == 2
+    assert "cannot write" in capsys.readouterr().err and executed == []
+
+
+def test_corrupt_record_is_named_and_run_again(bench, executed, tmp_path, capsys):
+    assert bench("--method", "fp32") == 0
+    (record,) = (tmp_path / "out" / "runs").iterdir()
+    record.write_text(record.read_text()[:100])
+    (record.parent / f".{record.name}-left-by-kill.tmp").write_text("{")
+    assert bench("--method", "fp32") == 0
+    assert len(executed) == 2 and str(record.name) in capsys.readouterr().err
 
 
 def test_weights_that_do_not_fit_name_the_keys(bench, weights, tmp_path, capsys):

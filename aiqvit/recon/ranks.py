@@ -16,7 +16,7 @@ from aiqvit.recon.walk import UnitData
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Settings of the search; DARTS's for alpha."""
+    """Settings of the search."""
 
     schedule: Schedule
     ranks: tuple[int, ...]
@@ -24,8 +24,8 @@ class SearchConfig:
     form: str
     drop: float
     rate: float  # Adam on A and B
-    alpha_rate: float = 3e-4
-    second_order: bool = False
+    alpha_rate: float  # Adam on the scores
+    second_order: bool
 
 
 def search_ranks(data: UnitData, layers: dict[str, QuantLayer], config: SearchConfig, extra: list[Group],

@@ -61,7 +61,7 @@ def _uniform(rng: np.random.Generator, low: float, high: float, n: int, *rest: i
 
 
 def _frame(rng: np.random.Generator, n: int, spread: float, tilt: float) -> tuple[Array, Array]:
-    """Pixel coordinates (n, SIZE, SIZE), centred within ``spread`` pixels of the middle, turned up to ``tilt`` radians."""
+    """Pixel coordinates (n, SIZE, SIZE), off centre by up to ``spread`` pixels and turned by up to ``tilt`` radians."""
     axis = np.arange(SIZE, dtype=np.float32) - (SIZE - 1) / 2
     x = axis[None, None, :] - _uniform(rng, -spread, spread, n)
     y = axis[None, :, None] - _uniform(rng, -spread, spread, n)
