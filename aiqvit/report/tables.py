@@ -40,15 +40,20 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
         row.setdefault(run.spec.model, []).append(records[run.spec.id])
     rows, numbers = [], []
     for (bits, method), row in cells.items():
-        done = [r for group in row.values() for r in group if r["status"] == "done"]
-        minutes = f"{mean(r['times']['quantize'] for r in done) / 60:.1f}" if done and bits != "32/32" else "—"
-        rows.append([bits, method, *(_cell(row.get(m, []), metrics[0]) for m in models), minutes])
+        rows.append([bits, method, *(_cell(row.get(m, []), metrics[0]) for m in models), _minutes(bits, row)])
         numbers += [_numbers(bits, method, m, row[m], metrics) for m in models if m in row]
     limit = runs[0].spec.limit
     name = f"{label}-{preset}" + (f"-limit{limit}" if limit else "")
     header = ["W/A", "Method", *(f"{m} {metrics[0]}" for m in models), "Minutes"]
     used = [records[r.spec.id] for r in runs]
     return Table(name, _caption(label, metrics[0], preset, runs, used), header, rows, _notes(runs, records), numbers)
+
+
+def _minutes(bits: str, row: Mapping[str, Sequence[Record]]) -> str:
+    seconds = [r["times"]["quantize"] for group in row.values() for r in group if r["status"] == "done"]
+    if not seconds or bits == "32/32":
+        return "—"
+    return f"{mean(seconds) / 60:.1f}" if mean(seconds) >= 3 else "<0.1"
 
 
 def _cell(records: Sequence[Record], metric: str) -> str:
@@ -58,7 +63,9 @@ def _cell(records: Sequence[Record], metric: str) -> str:
         return "failed" if records else "—"
     values = [r["metrics"][metric] for r in done]
     drop = _drop(done, metric)
-    change = "" if drop is None or done[0]["spec"]["bits"] == "32/32" else f"{round(-drop, 2) + 0.0:+.2f}"  # never -0.00
+    change = ""
+    if drop is not None and done[0]["spec"]["bits"] != "32/32":
+        change = f"{round(-drop, 2) + 0.0:+.2f}"  # never -0.00
     if len(values) > 1:
         inside = ", ".join(filter(None, [f"n={len(values)}", change]))
         return f"{mean(values):.2f} ± {stdev(values):.2f} ({inside})"

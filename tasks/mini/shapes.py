@@ -89,9 +89,9 @@ def _surface(rng: np.random.Generator, kinds: Array, colour: Array, contrast: Ar
 
 
 def _class_colour(rng: np.random.Generator, labels: Array) -> Array:
-    """Light colours (n, 1, 1, 3) whose hue scatters so widely about one of the class that it is only a hint."""
+    """Light colours (n, 1, 1, 3) whose hue scatters so widely about one of the class that it is a mere hint."""
     n = len(labels)
-    hue = labels[:, None, None, None] * 7 % CLASSES / CLASSES + rng.normal(0, 0.2, (n, 1, 1, 1))
+    hue = labels[:, None, None, None] * 7 % CLASSES / CLASSES + rng.normal(0, 0.1, (n, 1, 1, 1))
     pure = 0.5 + 0.5 * np.cos(2 * np.pi * (hue - np.arange(3) / 3))
     saturation = _uniform(rng, 0.2, 0.7, n, 1)
     return (_uniform(rng, 0.75, 1, n, 1) * (1 - saturation + saturation * pure)).astype(np.float32)
@@ -111,14 +111,14 @@ def draw(labels: Array, difficulty: Array, rng: np.random.Generator) -> Array:
     :returns: (n, SIZE, SIZE, 3) uint8 RGB.
     """
     n, hard = len(labels), difficulty.astype(np.float32)[:, None, None]
-    ground = _uniform(rng, 0, 0.2, n, 3) + _uniform(rng, 0, 0.4, n, 1) * hard[..., None]
+    ground = _uniform(rng, 0, 0.2, n, 3) + _uniform(rng, 0, 0.25, n, 1) * hard[..., None]
     canvas = _surface(rng, rng.integers(len(TEXTURES), size=n), ground, _uniform(rng, 0.2, 0.8, n) * hard)
     for _ in range(3):
         x, y = _frame(rng, n, 28, np.pi)
         radius = np.broadcast_to(_uniform(rng, 3, 7, n) * hard, x.shape)
         distance = _by_kind(SHAPES, rng.integers(len(SHAPES), size=n), x, y, radius)
         _paint(canvas, distance, _uniform(rng, 0, 1, n, 3))
-    x, y = _frame(rng, n, 7, 0.4)
+    x, y = _frame(rng, n, 4, 0.3)
     radius = np.broadcast_to(_uniform(rng, 20, 26, n) - _uniform(rng, 0, 7, n) * hard, x.shape)
     distance = _by_kind(SHAPES, labels // len(TEXTURES), x * _uniform(rng, 0.85, 1.15, n), y, radius)
     contrast = 0.6 - _uniform(rng, 0, 0.35, n) * hard

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from timm.layers import set_fused_attn
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -39,10 +39,9 @@ def pool(size: int) -> tuple[Tensor, Tensor]:
 
 
 def augment(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mirror, shift and brighten a batch (B, 3, H, W) uint8 to float32 in 0..1."""
+    """Mirror and brighten a batch (B, 3, H, W) uint8 to float32 in 0..1."""
     images = images.flip(3) if rng.random() < 0.5 else images
-    images = images.roll(tuple(rng.integers(-4, 5, size=2)), (2, 3)).float() / 255
-    return images * torch.from_numpy(rng.uniform(0.8, 1.1, (len(images), 1, 1, 1))).float()
+    return images.float() / 255 * torch.from_numpy(rng.uniform(0.8, 1.1, (len(images), 1, 1, 1))).float()
 
 
 def batch(data: tuple[Tensor, Tensor], name: str, progress: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -68,10 +67,22 @@ def loss_of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return sum(cross_entropy(head.float(), labels, label_smoothing=SMOOTHING) for head in heads) / len(heads)
 
 
-def train(name: str, data: tuple[Tensor, Tensor], minutes: float, seed: int = 0) -> nn.Module:
-    """A trained model of the given name after so many minutes of AdamW."""
+def begin_from(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load a ViT's weights into a model of its kind; a distillation token and its head start as copies of the class's."""
+    if hasattr(model, "dist_token") and "dist_token" not in state:
+        position = state["pos_embed"]  # (1, 1 + N, C)
+        state["pos_embed"] = torch.cat([position[:, :1], position], dim=1)
+        state["dist_token"] = state["cls_token"]
+        state |= {f"head_dist.{kind}": state[f"head.{kind}"] for kind in ("weight", "bias")}
+    model.load_state_dict(state)
+
+
+def train(name: str, data: tuple[Tensor, Tensor], minutes: float, start: str | None, seed: int = 0) -> nn.Module:
+    """A model after so many minutes of AdamW, from random weights or from what fits of the saved ones of ``start``."""
     torch.manual_seed(seed)
     model = imagenet.build(name).train()
+    if start:
+        begin_from(model, load_file(imagenet.weights(start)))
     if hasattr(model, "set_distilled_training"):
         model.set_distilled_training(True)
     decayed = [p for p in model.parameters() if p.ndim > 1]
@@ -119,6 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", nargs="+", choices=imagenet.MODELS, default=imagenet.MODELS)
     parser.add_argument("--minutes", type=float, default=9, help="training time of each model (default: %(default)s)")
+    parser.add_argument("--start", choices=imagenet.MODELS, help="begin from this model's saved weights")
     parser.add_argument("--pool", type=int, default=40000, help="pictures to draw (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
     args = parser.parse_args()
@@ -126,7 +138,7 @@ def main() -> None:
     set_fused_attn(False)  # plain attention trains faster in bfloat16 on a CPU
     data = pool(args.pool)
     for name in args.model:
-        save(name, train(name, data, args.minutes))
+        save(name, train(name, data, args.minutes, args.start))
         print(f"{name}: top-1 {accuracy(name):.1f} % of the val pictures", flush=True)
 
 

@@ -1,0 +1,41 @@
+"""Tiny untrained models of each family for tests."""
+
+import torch
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+
+FAMILIES = ("vit", "deit", "swin")
+
+
+def tiny(family: str) -> torch.nn.Module:
+    """A model of about 50,000 parameters on 32 x 32 images with non-trivial LayerNorms, and eval mode."""
+    torch.manual_seed(0)
+    if family == "swin":
+        model = SwinTransformer(img_size=32, patch_size=4, window_size=4, embed_dim=16, depths=(2, 2),
+                                num_heads=(2, 4), num_classes=7)
+    else:
+        layout = {"vit": VisionTransformer, "deit": VisionTransformerDistilled}[family]
+        model = layout(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7)
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.weight.data = torch.rand_like(module.weight) * 3 + 0.1
+            module.bias.data = torch.randn_like(module.bias)
+        elif isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            module.weight.data = torch.randn_like(module.weight) / module.weight[0].numel() ** 0.5
+    return model.eval()
+
+
+def units(family: str) -> tuple[str, ...]:
+    """Reconstruction units in forward order."""
+    return {
+        "vit": ("patch_embed", "blocks.0", "blocks.1", "head"),
+        "deit": ("patch_embed", "blocks.0", "blocks.1", "head", "head_dist"),
+        "swin": ("patch_embed", "layers.0.blocks.0", "layers.0.blocks.1", "layers.1.downsample", "layers.1.blocks.0",
+                 "layers.1.blocks.1", "head.fc"),
+    }[family]
+
+
+def images(count: int = 8, seed: int = 0) -> torch.Tensor:
+    """Random images, (count, 3, 32, 32)."""
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
