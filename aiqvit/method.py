@@ -41,7 +41,7 @@ class AIQViT(Method):
     """
 
     title: ClassVar[str] = "AIQViT"
-    note: ClassVar[str] = "AIQViT: reconstructed from the paper's text; there is no official code."
+    note: ClassVar[str] = "reconstructed from the paper's text; there is no official code."
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
         "quick": {"images": 256, "batch": 16, "search_steps": 40, "steps": 160, "refresh": 4, "inherit": True,

@@ -67,6 +67,7 @@ def all_norms(data: UnitData) -> Tensor:
     return torch.cat(norms)
 
 
+@torch.enable_grad()
 def reconstruct(
     data: UnitData,
     groups: list[Group],

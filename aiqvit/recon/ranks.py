@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,7 +54,7 @@ def search_ranks(data: UnitData, layers: dict[str, QuantLayer], config: SearchCo
         if config.second_order:
             gradients = _second_order(data, factors, alphas, train(step), validate(step), config.rate, loss)
         else:
-            gradients = torch.autograd.grad(evaluate(data, validate(step), loss), alphas)
+            gradients = _gradients(evaluate(data, validate(step), loss), alphas)
         for alpha, gradient in zip(alphas, gradients, strict=True):
             alpha.grad = gradient
         architecture.step()
@@ -75,17 +75,22 @@ def _second_order(data: UnitData, factors: tuple[nn.Parameter, ...], alphas: lis
                   validation: list[int], rate: float, loss: Callable) -> list[torch.Tensor]:
     """DARTS's unrolled gradient: that of L_val(theta - rate dL_train), its mixed term by a finite difference."""
     start = [p.detach().clone() for p in factors]
-    step = torch.autograd.grad(evaluate(data, training, loss), factors)
+    step = _gradients(evaluate(data, training, loss), factors)
     _move(factors, start, step, -rate)
-    gradients = torch.autograd.grad(evaluate(data, validation, loss), [*alphas, *factors])
+    gradients = _gradients(evaluate(data, validation, loss), [*alphas, *factors])
     direct, towards = gradients[: len(alphas)], gradients[len(alphas) :]
     epsilon = 0.01 / max(float(torch.cat([g.flatten() for g in towards]).norm()), 1e-12)
     sides = []
     for sign in (1, -1):
         _move(factors, start, towards, sign * epsilon)
-        sides.append(torch.autograd.grad(evaluate(data, training, loss), alphas))
+        sides.append(_gradients(evaluate(data, training, loss), alphas))
     _move(factors, start, towards, 0.0)
     return [d - rate * (p - m) / (2 * epsilon) for d, p, m in zip(direct, *sides, strict=True)]
+
+
+def _gradients(loss: torch.Tensor, parameters: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Gradients, zeros for what the loss does not use: dropped candidates."""
+    return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
 
 
 @torch.no_grad()

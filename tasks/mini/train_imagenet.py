@@ -68,7 +68,7 @@ def loss_of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def begin_from(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load a ViT's weights into a model of its kind; a distillation token and its head start as copies of the class's."""
+    """Load a ViT's weights into a model of its kind; a distillation token and head start as the class's."""
     if hasattr(model, "dist_token") and "dist_token" not in state:
         position = state["pos_embed"]  # (1, 1 + N, C)
         state["pos_embed"] = torch.cat([position[:, :1], position], dim=1)

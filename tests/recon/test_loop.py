@@ -1,0 +1,91 @@
+"""The loop lowers the loss, stops at NaN, and its samplers and losses are what they say."""
+
+import pytest
+import torch
+from torch import nn
+
+from aiqvit.interfaces import Diverged
+from aiqvit.recon.capture import Samples, Spill
+from aiqvit.recon.curriculum import Curriculum, pace
+from aiqvit.recon.loop import Group, Schedule, all_norms, frobenius, reconstruct, squared, uniform_sampler
+from aiqvit.recon.walk import UnitData
+
+
+def linear_data(count: int = 12) -> UnitData:
+    torch.manual_seed(0)
+    unit, x = nn.Linear(4, 3), torch.randn(count, 5, 4)
+    inputs, targets = Samples(Spill(2**20)), Samples(Spill(2**20))
+    for part in x.split(5):
+        inputs.append((part,))
+        targets.append((part @ torch.ones(4, 3),))
+    unit.requires_grad_(False)
+    return UnitData("unit", unit, inputs, inputs, targets)
+
+
+@pytest.mark.parametrize("loss", ("mse", "frobenius"))
+def test_reconstruction_lowers_the_error(loss):
+    data = linear_data()
+    before = all_norms(data).mean()
+    sampler = uniform_sampler(torch.arange(12), 6, torch.Generator().manual_seed(0))
+    reconstruct(data, [Group(tuple(data.unit.parameters()), 0.05)], Schedule(200, 6, loss), sampler)
+    assert all_norms(data).mean() < 0.05 * before
+    assert not any(p.requires_grad for p in data.unit.parameters())
+
+
+def test_a_loss_that_is_not_finite_names_the_unit():
+    data = linear_data()
+    data.unit.weight.data[0, 0] = float("nan")
+    with pytest.raises(Diverged, match="unit: the loss is nan at step 0 of 5"):
+        reconstruct(data, [Group((data.unit.bias,), 0.1)], Schedule(5, 4), lambda step: [0, 1, 2, 3])
+
+
+def test_penalty_and_hooks_are_called():
+    data, seen = linear_data(), []
+    data.unit.bias.data.fill_(5.0)
+    reconstruct(data, [Group((data.unit.bias,), 0.5)], Schedule(30, 4), lambda step: [0, 1],
+                before_step=seen.append, after_step=lambda: data.unit.bias.data.clamp_(min=2.0),
+                penalty=lambda step: 1e4 * data.unit.bias.square().sum())
+    assert seen == list(range(30))
+    assert torch.equal(data.unit.bias, torch.full((3,), 2.0))
+
+
+def test_losses_are_the_explicit_sums():
+    a, b = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
+    explicit = sum((a[i] - b[i]).norm() for i in range(3)) / 3
+    torch.testing.assert_close(frobenius(a, b), explicit)
+    torch.testing.assert_close(squared(a, b), ((a - b) ** 2).sum() / 60)
+
+
+def test_uniform_sampler_passes_over_all_samples():
+    draw = uniform_sampler(torch.arange(10), 4, torch.Generator().manual_seed(0))
+    assert sorted(i for step in range(5) for i in draw(step)) == sorted(list(range(10)) * 2)
+    assert len(uniform_sampler(torch.arange(3), 8, torch.Generator())(0)) == 3
+
+
+def test_pace_is_eq17():
+    assert [pace(t, 100) for t in (0, 50, 100, 200)] == [0.5, 0.75, 1.0, 1.0]
+    assert pace(0, 10, 0.2) == 0.2
+
+
+def test_curriculum_draws_the_easiest_samples_first():
+    data = linear_data()
+    hardness = all_norms(data)
+    curriculum = Curriculum(data, 100, 4, torch.Generator().manual_seed(0))
+    easiest = set(hardness.argsort()[:6].tolist())
+    assert set(i for _ in range(20) for i in curriculum(0)) == easiest
+    for step in range(1, 100):
+        curriculum(step)
+    seen = {i for _ in range(40) for i in curriculum(99)}
+    assert len(seen) == 12
+
+
+def test_curriculum_ranks_again_when_the_unit_has_changed():
+    data = linear_data()
+    curriculum = Curriculum(data, 100, 4, torch.Generator().manual_seed(0), refresh=10)
+    curriculum(0)
+    first = curriculum.order.clone()
+    data.unit.weight.data = torch.randn(3, 4) * 5
+    curriculum(5)
+    assert torch.equal(curriculum.order, first)
+    curriculum(10)
+    assert torch.equal(curriculum.order, all_norms(data).argsort()) and not torch.equal(curriculum.order, first)
