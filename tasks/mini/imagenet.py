@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from tasks.mini.shapes import CLASSES, SIZE, draw
 
-VERSION = 1  # of the pictures: raise it whenever the pixels change
+VERSION = 2  # of the pictures: raise it whenever the pixels change
 SYNSETS: tuple[str, ...] = tuple(f"n{90000001 + i}" for i in range(CLASSES))
 PER_CLASS = {"train": 52, "val": 50}  # pictures a class, 1,040 and 1,000 in all
+DIFFICULTY = (0.5, 1.0)  # range of the stored pictures; training also sees easier ones
 STREAMS = {"train": 0, "val": 1, "training pool": 2}  # independent random streams: no picture is in two of them
 
 _VIT = dict(img_size=SIZE, patch_size=8, num_classes=CLASSES, embed_dim=96, depth=6, num_heads=3, weight_init="jax")
@@ -70,7 +71,7 @@ def _write(root: Path) -> None:
             for label, wnid in enumerate(SYNSETS):
                 folder = root / split / wnid
                 folder.mkdir(parents=True)
-                for i, pixels in enumerate(draw(np.full(count, label), rng.random(count), rng)):
+                for i, pixels in enumerate(draw(np.full(count, label), rng.uniform(*DIFFICULTY, count), rng)):
                     Image.fromarray(pixels).save(folder / f"{wnid}_{split}_{i:04d}.png", compress_level=3)
                 bar.update(count)
 

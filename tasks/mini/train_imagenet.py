@@ -112,6 +112,7 @@ def save(name: str, model: nn.Module) -> None:
     path.parent.mkdir(exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.tmp")
     save_file({key: value.half().contiguous() for key, value in model.state_dict().items()}, draft)
+    draft.chmod(0o644)
     os.replace(draft, path)
 
 

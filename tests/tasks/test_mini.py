@@ -61,7 +61,7 @@ def test_a_failed_draft_leaves_no_data(tmp_path, monkeypatch):
 
 def test_pictures_follow_the_seed(root):
     rng = imagenet.generator("val")
-    drawn = shapes.draw(np.zeros(50, int), rng.random(50), rng)
+    drawn = shapes.draw(np.zeros(50, int), rng.uniform(*imagenet.DIFFICULTY, 50), rng)
     stored = [pixels(path) for path in sorted((root / "val" / imagenet.SYNSETS[0]).iterdir())]
     assert np.array_equal(drawn, np.stack(stored))
 

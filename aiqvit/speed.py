@@ -1,0 +1,101 @@
+"""Speed as ratios, measured in one run: `python -m aiqvit.speed` (DeiT-Tiny layout, random weights and images).
+
+Each line is a time beside the full-precision time of the same work, best of several alternating repeats.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Callable
+
+import timm
+import torch
+from torch import nn
+
+from aiqvit.interfaces import Bits, Job
+from aiqvit.quant.surgery import quant_layers
+from aiqvit.recon.capture import Spill
+from aiqvit.recon.loop import Group, Schedule, reconstruct
+from aiqvit.recon.lowrank import LowRank
+from aiqvit.recon.walk import UnitData, walk
+from aiqvit.registry import METHODS
+
+BITS = Bits(4, 4)
+
+
+def best(works: dict[str, Callable[[], object]], repeats: int = 5) -> dict[str, float]:
+    """Least seconds of each piece of work, run in turns so that all see the same machine."""
+    seconds = dict.fromkeys(works, float("inf"))
+    for _ in range(repeats):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return seconds
+
+
+def calibration(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
+    """Seconds to calibrate RepQ-ViT on 32 images, beside one full-precision forward pass of them."""
+    method = METHODS.get("repqvit")()
+    with torch.inference_mode():
+        return best({"fp32 forward": lambda: model(images),
+                     "RepQ-ViT calibration": lambda: method.quantize(Job(copy.deepcopy(model), (), [images], BITS))}, 3)
+
+
+def evaluation(model: nn.Module, images: torch.Tensor) -> dict[str, float]:
+    """Seconds to evaluate a batch with each method's model, beside full precision."""
+    works = {"fp32": lambda: model(images)}
+    for name in ("minmax", "repqvit", "aiqvit"):
+        cls = METHODS.get(name)
+        job = Job(copy.deepcopy(model), (), [images[:8]], BITS)
+        quantized = cls(**cls.presets.get("smoke", {})).quantize(job)
+        works[cls.title] = lambda quantized=quantized: quantized(images)
+    with torch.inference_mode():
+        return best(works)
+
+
+def step(model: nn.Module, images: torch.Tensor, rank: int = 60) -> dict[str, float]:
+    """Seconds of a low-rank reconstruction step of a block, beside forward and backward of the fp32 block."""
+    cls, block = METHODS.get("aiqvit"), "blocks.5"
+    method = cls(**cls.presets["smoke"])
+    student = method.quantize(Job(copy.deepcopy(model), (), [images[:8]], BITS))
+    data = next(walk(student, model, [block], [images], lambda m, x: m(x), Spill(2**32)))
+    for _, layer in quant_layers(data.unit):
+        layer.compensation = LowRank(layer.weight, rank)
+    factors = tuple(p for _, layer in quant_layers(data.unit) for p in layer.compensation.parameters())
+    groups = [Group(factors, 1e-3), *method.scale_groups(data.unit)]
+    source = copy.deepcopy(model.get_submodule(block)).requires_grad_(True)
+    (x,), _ = data.fp_inputs.gather(range(len(images)))
+    steps = 4
+    return best({"fp32 forward + backward": lambda: [source(x).square().mean().backward() for _ in range(steps)],
+                 f"low-rank step, rank {rank}": lambda: _steps(data, groups, steps, len(images))})
+
+
+def _steps(data: UnitData, groups: list[Group], steps: int, batch: int) -> None:
+    reconstruct(data, groups, Schedule(steps, batch), lambda _: list(range(batch)))
+
+
+def show(title: str, seconds: dict[str, float]) -> None:
+    """Print one line a piece of work: seconds and the ratio to the first."""
+    print(title)
+    first = next(iter(seconds.values()))
+    for name, value in seconds.items():
+        print(f"  {name:<26} {value:8.3f} s  {value / first:6.2f} x")
+
+
+def main() -> None:
+    """Measure and print."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    torch.manual_seed(0)
+    model = timm.create_model("deit_tiny_patch16_224").eval().requires_grad_(False)
+    images = torch.randn(64, 3, 224, 224)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {BITS} bits")
+    show("calibration on 32 images", calibration(model, images[:32]))
+    show("evaluation of 64 images", evaluation(model, images))
+    show("4 steps on one block, batch 16", step(model, images[:16]))
+
+
+if __name__ == "__main__":
+    main()
