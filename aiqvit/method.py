@@ -71,8 +71,8 @@ class AIQViT(Method):
     ends: bool = True  # reconstruct patch embedding and head too
     alpha_rate: float = 3e-4  # Adam on the rank scores (DARTS's; a short search needs more)
     weight_rate: float = 1e-3  # Adam on A and B
-    scale_rate: float = 1e-3  # Adam on activation scales and DFQ bounds
-    weight_scale_rate: float = 1e-4  # Adam on weight scales; 0 keeps them
+    scale_rate: float = 3e-3  # Adam on activation scales and DFQ bounds, relative to their size
+    weight_scale_rate: float = 1e-3  # Adam on weight scales, relative to their size; 0 keeps them
     pace_start: float = 0.5  # lambda_0 of Eq. 17
     refresh: int = 10  # how often samples are ranked again
     init_images: int = 64  # images that set the ranges
@@ -137,12 +137,13 @@ class AIQViT(Method):
                 **_bounds(quantizers), "seconds": round(time.perf_counter() - began, 2)}
 
     def scale_groups(self, unit: nn.Module) -> list[Group]:
-        """Activation scales and DFQ bounds at one rate, weight scales at another."""
-        picked: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        """Scales and DFQ bounds, each with a learning rate in proportion to its size, which depends on the bits."""
+        groups = []
         for name, q in sites(unit):
-            picked[name.endswith("weight_quantizer")] += [getattr(q, p) for p in q.trainable]
-        weight = [Group(tuple(picked[True]), self.weight_scale_rate)] if self.weight_scale_rate else []
-        return [Group(tuple(picked[False]), self.scale_rate), *weight]
+            rate = self.weight_scale_rate if name.endswith("weight_quantizer") else self.scale_rate
+            if rate:
+                groups += [Group((parameter,), rate * size) for parameter, size in q.trainables()]
+        return groups
 
     def place_lowrank(self, data: UnitData, layers: dict[str, QuantLayer], generator: torch.Generator,
                       constrain: Callable[[], None], progress: Callable) -> dict[str, list]:

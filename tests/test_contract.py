@@ -33,12 +33,13 @@ def trained(name: str) -> torch.nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def quantized(method: str, model: str, bits: str, log: list | None = None) -> torch.nn.Module:
+def quantized(method: str, model: str, bits: str) -> torch.nn.Module:
     """The mini model after the method at preset smoke."""
     torch.manual_seed(0)
     cls = METHODS.get(method)
-    units = [n for n in ("patch_embed", "blocks.0", "layers.0.blocks.1") if n in dict(trained(model).named_modules())]
-    job = Job(copy.deepcopy(trained(model)), units, list(data().split(4)), Bits.parse(bits), log=[] if log is None else log)
+    modules = dict(trained(model).named_modules())
+    units = [name for name in ("patch_embed", "blocks.0", "layers.0.blocks.1") if name in modules]
+    job = Job(copy.deepcopy(trained(model)), units, list(data().split(4)), Bits.parse(bits))
     return cls(**cls.presets.get("smoke", {})).quantize(job)
 
 

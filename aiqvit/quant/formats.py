@@ -49,20 +49,20 @@ def uniform_fake(x: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:
     return (x * (1.0 / scale)).round_().add_(zero).clamp_(0, 2**bits - 1).sub_(zero).mul_(scale)
 
 
-def log_encode(x: Tensor, scale: Tensor, bits: int, steps: int, levels: int | None = None) -> Tensor:
-    """Codes round(-n log2(x / s)) of a base 2^{1/n} logarithm, `steps` = n, clipped to 0..`levels` - 1.
+def log_encode(x: Tensor, scale: Tensor, steps: int, levels: int) -> Tensor:
+    """Codes round(-n log2(x / s)) of a base 2^{1/n} logarithm, `steps` = n, clipped to 0..`levels` - 1, as floats.
 
-    n = 1 is Eq. 7 of AIQViT (log2), n = 2 the log-sqrt2 of RepQ-ViT. Values above `s` get code 0.
+    n = 1 is Eq. 7 of AIQViT (log2), n = 2 the log-sqrt2 of RepQ-ViT. Values above `s` get code 0, 0 the last one.
     """
-    last = (levels or 2**bits) - 1
-    tiny = torch.finfo(x.dtype).tiny
-    return (x / scale).clamp_(min=tiny).log2_().mul_(-steps).round_().clamp_(0, last)
+    return (x * (1.0 / scale)).clamp_(min=0).log2_().mul_(-steps).round_().clamp_(0, levels - 1)
 
 
 def log_decode(codes: Tensor, scale: Tensor, steps: int, zero_code: int | None = None) -> Tensor:
-    """Values s 2^{-q / n}; `zero_code` and what lies beyond it read back as 0."""
-    values = torch.exp2(codes * (-1.0 / steps)) * scale
-    return values if zero_code is None else values.mul_(codes < zero_code)
+    """Values s 2^{-q / n}; `zero_code` and what lies beyond it read back as 0. Overwrites `codes`."""
+    exponent = codes.mul_(-1.0 / steps)
+    if zero_code is not None:
+        exponent = torch.nn.functional.threshold_(exponent, (0.5 - zero_code) / steps, -torch.inf)
+    return exponent.exp2_().mul_(scale)
 
 
 def sum_to(x: Tensor, shape: torch.Size) -> Tensor:

@@ -27,7 +27,7 @@ class Quantizer(nn.Module):
     """
 
     kind: ClassVar[str]
-    trainable: ClassVar[tuple[str, ...]] = ("scale",)
+    scale: nn.Parameter
 
     def __init__(self, bits: int, axis: int | None = None, observer: Any = PERCENTILES) -> None:
         super().__init__()
@@ -91,6 +91,10 @@ class Quantizer(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """Values of integer codes."""
         raise TypeError(f"{type(self).__name__} does not implement decode")
+
+    def trainables(self) -> list[tuple[nn.Parameter, float]]:
+        """Parameters that reconstruction may learn, each with the size of a natural step, for its learning rate."""
+        return [(self.scale, self.scale.mean().item())]
 
     def constrain(self) -> None:
         """Bring trained parameters back into their domain; called after each step."""
@@ -178,20 +182,20 @@ class Log(Quantizer):
 
     def fake(self, x: Tensor) -> Tensor:
         """See `Quantizer`; gradients to `x` and `scale`."""
+        needs = torch.is_grad_enabled() and (x.requires_grad or self.scale.requires_grad)
         with torch.no_grad():
-            codes = formats.log_encode(x, self.scale, self.bits, self.steps, self.levels)
+            codes = formats.log_encode(x, self.scale, self.steps, self.levels)
+            inside = (codes < self.levels - 1).logical_and_(x <= self.scale) if needs else None
             y = formats.log_decode(codes, self.scale, self.steps, self.zero_code)
-        if not (torch.is_grad_enabled() and (x.requires_grad or self.scale.requires_grad)):
-            return y
-        return formats.ScaleSTE.apply(x, self.scale, y, (x <= self.scale) & (codes < self.levels - 1))
+        return formats.ScaleSTE.apply(x, self.scale, y, inside) if needs else y
 
     def encode(self, x: Tensor) -> Tensor:
         """See `Quantizer`."""
-        return formats.log_encode(x, self.scale, self.bits, self.steps, self.levels).to(torch.int32)
+        return formats.log_encode(x, self.scale, self.steps, self.levels).to(torch.int32)
 
     def decode(self, codes: Tensor) -> Tensor:
         """See `Quantizer`."""
-        return formats.log_decode(codes.float(), self.scale, self.steps, self.zero_code)
+        return formats.log_decode(codes.to(self.scale.dtype, copy=True), self.scale, self.steps, self.zero_code)
 
     def constrain(self) -> None:
         """Keep scales positive."""
@@ -231,7 +235,6 @@ class DynamicFocusing(Quantizer):
     """
 
     kind = "dynamic-focusing"
-    trainable = ("b1", "b2")
 
     def __init__(self, bits: int, axis: int | None = None, observer: Any = PERCENTILES, *,
                  decoding: str = "affine") -> None:
@@ -272,6 +275,10 @@ class DynamicFocusing(Quantizer):
     def decode(self, codes: Tensor) -> Tensor:
         """See `Quantizer`."""
         return self._values(codes.to(self.b1.dtype, copy=True))
+
+    def trainables(self) -> list[tuple[nn.Parameter, float]]:
+        """See `Quantizer`: b1 moves in proportion to the distance of levels, b2 to itself."""
+        return [(self.b1, self.step.item()), (self.b2, self.b2.item())]
 
     def constrain(self) -> None:
         """Keep 0 <= b1 < b2 <= 1."""

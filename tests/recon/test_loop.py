@@ -72,7 +72,7 @@ def test_curriculum_draws_the_easiest_samples_first():
     hardness = all_norms(data)
     curriculum = Curriculum(data, 100, 4, torch.Generator().manual_seed(0))
     easiest = set(hardness.argsort()[:6].tolist())
-    assert set(i for _ in range(20) for i in curriculum(0)) == easiest
+    assert {i for _ in range(20) for i in curriculum(0)} == easiest
     for step in range(1, 100):
         curriculum(step)
     seen = {i for _ in range(40) for i in curriculum(99)}
