@@ -6,7 +6,6 @@ Each line is a time beside the full-precision time of the same work, best of sev
 from __future__ import annotations
 
 import copy
-import os
 import time
 from collections.abc import Callable
 
@@ -87,7 +86,6 @@ def show(title: str, seconds: dict[str, float]) -> None:
 
 def main() -> None:
     """Measure and print."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     torch.manual_seed(0)
     model = timm.create_model("deit_tiny_patch16_224").eval().requires_grad_(False)
     images = torch.randn(64, 3, 224, 224)

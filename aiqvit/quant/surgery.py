@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
-from timm.layers import Attention
 from timm.models.swin_transformer import WindowAttention
+from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
 from aiqvit.quant.card import sites

@@ -61,7 +61,7 @@ def search_ranks(data: UnitData, layers: dict[str, QuantLayer], config: SearchCo
 
     groups = [Group(factors, config.rate), *extra]
     reconstruct(data, groups, config.schedule, train, before_step=update_alpha, after_step=after_step,
-                progress=progress)
+                progress=lambda items, text: progress(items, f"{text} rank search"))
     return {name: _settle(layers[name], mixture) for name, mixture in mixtures.items()}
 
 
