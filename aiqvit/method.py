@@ -44,8 +44,8 @@ class AIQViT(Method):
     note: ClassVar[str] = "reconstructed from the paper's text; there is no official code."
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
-        "quick": {"images": 256, "batch": 16, "search_steps": 40, "steps": 160, "refresh": 4, "inherit": True,
-                  "alpha_rate": 0.03},
+        "quick": {"images": 256, "batch": 8, "search_steps": 32, "steps": 360, "refresh": 2, "inherit": True,
+                  "alpha_rate": 0.03, "weight_rate": 2e-3, "scale_rate": 1e-2},
         "smoke": {"images": 8, "batch": 4, "search_steps": 2, "steps": 3, "refresh": 1, "init_images": 4,
                   "ranks": (2, 4), "focus_images": 2},
     }
