@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     add("--weights", help="weights of the one model chosen: safetensors, pth, pt or bin")
     add("--calib", type=int, help="calibration images of every method (default: what each method says)")
     add("--limit", type=int, help="evaluate on this many images only; such tables are marked")
-    add("--batch-size", type=int, default=64, help="images at once in evaluation (default: %(default)s)")
+    add("--batch-size", type=int, default=32, help="images at once in evaluation (default: %(default)s)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: %(default)s)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="hyper-parameter of every method that has it")
     add("--out", default="results", help="folder of records and tables (default: %(default)s)")
