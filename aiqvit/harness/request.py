@@ -26,7 +26,7 @@ class Request:
     weights: str | None = None
     calib: int | None = None
     limit: int | None = None
-    batch_size: int = 64
+    batch_size: int = 32
     device: str = "auto"
     settings: tuple[str, ...] = ()
     strict: bool = False
