@@ -21,8 +21,8 @@ from aiqvit.quant.layers import QuantLayer
 from aiqvit.quant.observers import FocusGrid, PercentileMSE
 from aiqvit.quant.quantizers import DynamicFocusing, Quantizer, Uniform
 from aiqvit.quant.reparam import reparameterize
-from aiqvit.quant.surgery import observe, quant_layers, quantize_model
-from aiqvit.recon.capture import Spill, first_images
+from aiqvit.quant.surgery import observe, observe_rest, quant_layers, quantize_model
+from aiqvit.recon.capture import Spill, device_of, first_images
 from aiqvit.recon.curriculum import Curriculum
 from aiqvit.recon.loop import Group, Schedule, all_norms, reconstruct, uniform_sampler
 from aiqvit.recon.lowrank import LowRank, candidate_ranks
@@ -83,18 +83,22 @@ class AIQViT(Method):
         """See `Method`. One log entry a unit: losses, ranks, bounds, seconds."""
         teacher = copy.deepcopy(job.model)
         model = quantize_model(job.model, self.scheme(job))
-        first = first_images(job, self.init_images)
-        observe(model, lambda m: job.forward(m, first))
-        if self.order == "reparam_then_recon":
-            reparameterize(model)
         generator = torch.Generator().manual_seed(job.seed)
-        units = [u for u in job.units if self.head or not _is_head(model.get_submodule(u))]
         spill = Spill(int(self.memory_gb * 2**30))
-        for data in walk(model, teacher, units, job.calibration, job.forward, spill, self.target):
-            job.log.append(self.reconstruct(data, generator, job.progress))
-        if self.order == "recon_then_reparam":
-            reparameterize(model)
+        for data in walk(model, teacher, job.units, job.calibration, job.forward, spill, self.target):
+            self.set_ranges(data)
+            if self.head or not _is_head(data.unit):
+                job.log.append(self.reconstruct(data, generator, job.progress))
+        observe_rest(model, lambda m: job.forward(m, first_images(job, self.init_images)))
+        reparameterize(model)  # what is still per channel: everything under recon_then_reparam
         return model
+
+    def set_ranges(self, data: UnitData) -> None:
+        """Observe the unit on what it gets behind its repaired predecessors, then reparameterize it."""
+        args, kwargs = data.inputs.gather(range(min(self.init_images, len(data.inputs))), device_of(data.unit))
+        observe(data.unit, lambda unit: unit(*args, **kwargs))
+        if self.order == "reparam_then_recon":
+            reparameterize(data.unit)
 
     def scheme(self, job: Job) -> dict[str, Callable[[], Quantizer]]:
         """Role -> quantizer: weights per channel, activations per tensor, post-LayerNorm per channel at first."""

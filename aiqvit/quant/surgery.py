@@ -144,6 +144,16 @@ def observe(model: nn.Module, forward: Callable[[nn.Module], object], **which: b
     forward(model)
 
 
+@torch.no_grad()
+def observe_rest(model: nn.Module, forward: Callable[[nn.Module], object]) -> None:
+    """Set the ranges of the quantizers that are still off, in one forward pass; none left, nothing is run."""
+    rest = [quantizer for _, quantizer in sites(model) if quantizer.mode == "off"]
+    for quantizer in rest:
+        quantizer.mode = "observe"
+    if rest:
+        forward(model)
+
+
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
