@@ -42,6 +42,7 @@ def test_presets():
 
 
 def test_one_folder_for_several_tasks(monkeypatch, tmp_path):
+    monkeypatch.setattr(TASKS, "_read", True)
     monkeypatch.setattr(TASKS, "_entries", {"a": "x:A", "b": "x:B"})
     Request(task="a,b").check()
     Request(task="all", data="mini").check()
