@@ -24,7 +24,17 @@ def squared(output: Tensor, target: Tensor) -> Tensor:
     return (output - target).square().mean()
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"frobenius": frobenius, "mse": squared}
+def relative(output: Tensor, target: Tensor) -> Tensor:
+    """Squared error of each channel (the last dimension) over that channel's mean square, averaged.
+
+    In some ViTs a single channel of a single token grows to hundreds of times the rest; plain norms then see only it.
+    """
+    dims = tuple(range(target.dim() - 1))
+    power = target.square().mean(dims).clamp(min=1e-12)  # (C,)
+    return ((output - target).square().mean(dims) / power).mean()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"frobenius": frobenius, "mse": squared, "relative": relative}
 
 
 def sample_norms(output: Tensor, target: Tensor) -> Tensor:

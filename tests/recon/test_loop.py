@@ -7,7 +7,7 @@ from torch import nn
 from aiqvit.interfaces import Diverged
 from aiqvit.recon.capture import Samples, Spill
 from aiqvit.recon.curriculum import Curriculum, pace
-from aiqvit.recon.loop import Group, Schedule, all_norms, frobenius, reconstruct, squared, uniform_sampler
+from aiqvit.recon.loop import Group, Schedule, all_norms, frobenius, reconstruct, relative, squared, uniform_sampler
 from aiqvit.recon.walk import UnitData
 
 
@@ -22,7 +22,7 @@ def linear_data(count: int = 12) -> UnitData:
     return UnitData("unit", unit, inputs, inputs, targets)
 
 
-@pytest.mark.parametrize("loss", ("mse", "frobenius"))
+@pytest.mark.parametrize("loss", ("mse", "frobenius", "relative"))
 def test_reconstruction_lowers_the_error(loss):
     data = linear_data()
     before = all_norms(data).mean()
@@ -54,6 +54,9 @@ def test_losses_are_the_explicit_sums():
     explicit = sum((a[i] - b[i]).norm() for i in range(3)) / 3
     torch.testing.assert_close(frobenius(a, b), explicit)
     torch.testing.assert_close(squared(a, b), ((a - b) ** 2).sum() / 60)
+    by_channel = sum(((a - b)[..., c] ** 2).sum() / (b[..., c] ** 2).sum() for c in range(5)) / 5
+    torch.testing.assert_close(relative(a, b), by_channel)
+    torch.testing.assert_close(relative(a * 100, b * 100), by_channel)
 
 
 def test_uniform_sampler_passes_over_all_samples():
