@@ -65,7 +65,7 @@ class AIQViT(Method):
     drop_path: float = 0.1  # of a candidate in the search
     second_order: bool = False  # DARTS's second-order gradient for the rank scores
     decoding: str = "affine"  # of DFQ: affine, intzp, zero_low
-    loss: str = "mse"  # mse (normalised), relative (each channel to its power), frobenius (Eq. 10 as written)
+    loss: str = "relative"  # each channel to its power; or mse (normalised), frobenius (Eq. 10 as written)
     target: str = "fp_of_fp"  # or fp_of_q: Eq. 10 read literally
     order: str = "reparam_then_recon"  # or recon_then_reparam
     head: bool = False  # reconstruct the head too: it sees one token an image and overfits (results/tuning.md)
