@@ -24,7 +24,7 @@ from aiqvit.quant.reparam import reparameterize
 from aiqvit.quant.surgery import observe, observe_rest, quant_layers, quantize_model
 from aiqvit.recon.capture import Spill, device_of, first_images
 from aiqvit.recon.curriculum import Curriculum
-from aiqvit.recon.loop import Group, Schedule, all_norms, reconstruct, uniform_sampler
+from aiqvit.recon.loop import Group, Schedule, all_norms, groups_of, reconstruct, uniform_sampler
 from aiqvit.recon.lowrank import LowRank, candidate_ranks
 from aiqvit.recon.ranks import SearchConfig, search_ranks
 from aiqvit.recon.walk import UnitData, walk
@@ -45,7 +45,7 @@ class AIQViT(Method):
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
         "quick": {"images": 256, "batch": 8, "search_steps": 20, "steps": 160, "refresh": 2, "inherit": True,
-                  "alpha_rate": 0.03, "weight_rate": 1.5e-3, "scale_rate": 1e-2},
+                  "alpha_rate": 0.03, "weight_rate": 0.04, "scale_rate": 0.08},
         "smoke": {"images": 8, "batch": 4, "search_steps": 2, "steps": 3, "refresh": 1, "init_images": 4,
                   "ranks": (2, 4), "focus_images": 2},
     }
@@ -63,16 +63,16 @@ class AIQViT(Method):
     form: str = "merged"  # merged, outside, qllm: readings of Eq. 9
     inherit: bool = False  # go on from the searched A and B instead of starting again
     drop_path: float = 0.1  # of a candidate in the search
-    second_order: bool = False  # DARTS's second-order gradient for the rank scores
+    second_order: float = 0.0  # step of DARTS's second-order gradient for the rank scores; 0 takes the first order
     decoding: str = "affine"  # of DFQ: affine, intzp, zero_low
     loss: str = "relative"  # each channel to its power; or mse (normalised), frobenius (Eq. 10 as written)
     target: str = "fp_of_fp"  # or fp_of_q: Eq. 10 read literally
     order: str = "reparam_then_recon"  # or recon_then_reparam
     head: bool = False  # reconstruct the head too: it sees one token an image and overfits (results/tuning.md)
     alpha_rate: float = 3e-4  # Adam on the rank scores (DARTS's; a short search needs more)
-    weight_rate: float = 1e-3  # Adam on A and B
-    scale_rate: float = 3e-3  # Adam on activation scales and DFQ bounds, relative to their size
-    weight_scale_rate: float = 1e-3  # Adam on weight scales, relative to their size; 0 keeps them
+    weight_rate: float = 0.03  # Adam on A and B, relative to their natural sizes (`LowRank.trainables`)
+    scale_rate: float = 0.02  # Adam on activation scales and DFQ bounds, in levels by which an end of the range moves
+    weight_scale_rate: float = 0.01  # the same for weight scales; 0 keeps them
     pace_start: float = 0.5  # lambda_0 of Eq. 17
     refresh: int = 10  # how often samples are ranked again
     init_images: int = 64  # images that set the ranges
@@ -105,10 +105,10 @@ class AIQViT(Method):
         w, a = job.bits.weight, job.bits.activation
         focus = FocusGrid(images=self.focus_images)
         softmax = (lambda: DynamicFocusing(a, observer=focus, decoding=self.decoding)) if self.dfq else (
-            lambda: Uniform(a))
+            lambda: Uniform(a, observer=PercentileMSE(by_product=True)))
         return {
             "weight": lambda: Uniform(w, 0, PercentileMSE(WEIGHT_FRACTIONS)),
-            "activation": lambda: Uniform(a),
+            "activation": lambda: Uniform(a, observer=PercentileMSE(by_product=True)),
             "image": lambda: Uniform(8),
             "post_layernorm": lambda: Uniform(a, -1, include_zero=False),
             "post_softmax": softmax,
@@ -127,27 +127,23 @@ class AIQViT(Method):
         extra, ranks = self.scale_groups(data.unit), {}
         if self.lowrank:
             ranks = self.place_lowrank(data, layers, generator, constrain, progress)
-        factors = tuple(p for layer in layers.values() if isinstance(layer.compensation, LowRank)
-                        for p in layer.compensation.parameters())
+        factors = [pair for layer in layers.values() if isinstance(layer.compensation, LowRank)
+                   for pair in layer.compensation.trainables(layer.weight_quantizer)]
         if self.curriculum:
             sample = Curriculum(data, self.steps, self.batch, generator, self.pace_start, self.refresh)
         else:
             sample = uniform_sampler(torch.arange(len(data.inputs)), self.batch, generator)
-        reconstruct(data, [Group(factors, self.weight_rate), *extra], Schedule(self.steps, self.batch, self.loss),
-                    sample, after_step=constrain, progress=progress)
+        reconstruct(data, [*groups_of(factors, self.weight_rate), *extra],
+                    Schedule(self.steps, self.batch, self.loss), sample, after_step=constrain, progress=progress)
         for layer in layers.values():
             settle(layer)
         return {"unit": data.name, "loss_before": before, "loss_after": all_norms(data).mean().item(), "ranks": ranks,
                 **_bounds(quantizers), "seconds": round(time.perf_counter() - began, 2)}
 
     def scale_groups(self, unit: nn.Module) -> list[Group]:
-        """Scales and DFQ bounds, each with a learning rate in proportion to its size, which depends on the bits."""
-        groups = []
-        for name, q in sites(unit):
-            rate = self.weight_scale_rate if name.endswith("weight_quantizer") else self.scale_rate
-            if rate:
-                groups += [Group((parameter,), rate * size) for parameter, size in q.trainables()]
-        return groups
+        """Scales and DFQ bounds with their learning rates."""
+        return [group for name, q in sites(unit) for group in groups_of(
+            q.trainables(), self.weight_scale_rate if name.endswith("weight_quantizer") else self.scale_rate)]
 
     def place_lowrank(self, data: UnitData, layers: dict[str, QuantLayer], generator: torch.Generator,
                       constrain: Callable[[], None], progress: Callable) -> dict[str, list]:

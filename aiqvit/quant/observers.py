@@ -1,7 +1,7 @@
 """Range search: an observer proposes ranges, the quantizer tries each, the least error wins.
 
-The error is that of the tensor itself, or of any function of it (`objective`), for example of the product in which a
-post-Softmax map is used.
+The error is that of the tensor itself or, for an observer with `by_product`, of the attention product in which the
+tensor is the left operand.
 """
 
 from __future__ import annotations
@@ -59,10 +59,11 @@ class MinMax:
 
 @dataclass(frozen=True)
 class PercentileMSE:
-    """RepQ-ViT's search: clip both tails at each fraction, keep the least squared error (recipes of Li et al. 2023)."""
+    """RepQ-ViT's search: clip both tails at each fraction, keep the least squared error (Li et al. 2023)."""
 
     fractions: tuple[float, ...] = (0.999, 0.9999, 0.99999)
     power: float = 2.0
+    by_product: bool = False
 
     def ranges(self, x: Tensor) -> Iterator[Range]:
         """Yield a range a fraction p: the quantiles 1 - p and p of x: (G, n)."""
@@ -84,6 +85,32 @@ class Shrink:
 
 
 @dataclass(frozen=True)
+class RangeAndZero:
+    """QDrop's search: `steps` widths up to min-max, least |error|^2.4; with both signs, each at every zero-point.
+
+    At most `zeros` zero-points are tried (above 4 bits a part of them), on `elements` of the tensor's values.
+    """
+
+    bits: int
+    steps: int = 100
+    zeros: int = 16
+    elements: int = 2**14
+    power: float = 2.4
+
+    def ranges(self, x: Tensor) -> Iterator[Range]:
+        """Yield the ranges of x: (1, n)."""
+        low, high, last = x.amin(1), x.amax(1), 2**self.bits - 1
+        for i in range(self.steps, 0, -1):
+            part = i / self.steps
+            if low >= 0 or high <= 0:
+                yield low * part, high * part
+                continue
+            width = (high - low) * part
+            for zero in range(0, last + 1, max((last + 1) // self.zeros, 1)):
+                yield -width * zero / last, width * (last - zero) / last
+
+
+@dataclass(frozen=True)
 class FocusGrid:
     """Intervals for the dynamic focusing quantizer (AIQViT Eq. 15): b1 and b2 on a grid in units of 1 / keys.
 
@@ -95,6 +122,7 @@ class FocusGrid:
     lows: tuple[float, ...] = (0.0, 0.2, 0.4, 0.8)
     steps: int = 40
     power: float = 2.0
+    by_product: bool = True
 
     def ranges(self, x: Tensor) -> Iterator[Range]:
         """Yield the grid. x: (G, n), rows of it sum to 1 over the keys, so its mean tells their number."""

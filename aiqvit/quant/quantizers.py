@@ -33,6 +33,7 @@ class Quantizer(nn.Module):
         super().__init__()
         self.bits, self.axis, self.observer = bits, axis, observer
         self.mode = "off"
+        self.drop = 0.0  # while gradients flow, share of elements that are not quantized (QDrop)
         self.role = ""  # set by surgery
         self.note = ""  # printed in the scheme card, for example when a switch allows more than 2^b codes
 
@@ -53,12 +54,18 @@ class Quantizer(nn.Module):
         if self.mode == "observe":
             self.observe(x, objective)
             self.mode = "on"
-        return self.fake(x)
+        y = self.fake(x)
+        if self.drop and torch.is_grad_enabled():
+            return torch.where(torch.rand_like(x) < self.drop, x, y)
+        return y
 
     @torch.no_grad()
     def observe(self, x: Tensor, objective: Callable[[Tensor], Tensor] | None = None) -> None:
         """Choose the range of `x` by this quantizer's observer, on its first `observer.images` rows if it says so."""
         x = x[: getattr(self.observer, "images", None)]
+        objective = objective if getattr(self.observer, "by_product", False) else None
+        if elements := getattr(self.observer, "elements", 0):  # per tensor only
+            x = x.reshape(1, -1)[:, :: max(x.numel() // elements, 1)]
         groups = self._grouped(x)
         power = self.observer.power
 
@@ -93,8 +100,11 @@ class Quantizer(nn.Module):
         raise TypeError(f"{type(self).__name__} does not implement decode")
 
     def trainables(self) -> list[tuple[nn.Parameter, float]]:
-        """Parameters that reconstruction may learn, each with the size of a natural step, for its learning rate."""
-        return [(self.scale, self.scale.mean().item())]
+        """Parameters that reconstruction may learn, each with the move that shifts an end of the range by one level.
+
+        Learning rates are in these units, so that they mean the same at all bit widths.
+        """
+        return [(self.scale, self.scale.mean().item() / self.levels)]
 
     def constrain(self) -> None:
         """Bring trained parameters back into their domain; called after each step."""
@@ -277,8 +287,8 @@ class DynamicFocusing(Quantizer):
         return self._values(codes.to(self.b1.dtype, copy=True))
 
     def trainables(self) -> list[tuple[nn.Parameter, float]]:
-        """See `Quantizer`: b1 moves in proportion to the distance of levels, b2 to itself."""
-        return [(self.b1, self.step.item()), (self.b2, self.b2.item())]
+        """See `Quantizer`."""
+        return [(self.b1, self.step.item()), (self.b2, self.step.item())]
 
     def constrain(self) -> None:
         """Keep 0 <= b1 < b2 <= 1."""

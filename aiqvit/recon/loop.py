@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import kl_div
 
 from aiqvit.interfaces import Diverged
 from aiqvit.recon.capture import device_of, first
@@ -34,7 +35,18 @@ def relative(output: Tensor, target: Tensor) -> Tensor:
     return ((output - target).square().mean(dims) / power).mean()
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"frobenius": frobenius, "mse": squared, "relative": relative}
+def power(output: Tensor, target: Tensor) -> Tensor:
+    """BRECQ's loss for activation scales: mean of |error|^2.4."""
+    return (output - target).abs().pow(2.4).mean()
+
+
+def divergence(output: Tensor, target: Tensor) -> Tensor:
+    """KL divergence of the softmax of logits (B, classes) from that of the target, a sample."""
+    return kl_div(output.log_softmax(-1), target.log_softmax(-1), log_target=True, reduction="batchmean")
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "frobenius": frobenius, "mse": squared, "relative": relative, "l2.4": power, "kl": divergence}
 
 
 def sample_norms(output: Tensor, target: Tensor) -> Tensor:
@@ -44,11 +56,12 @@ def sample_norms(output: Tensor, target: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: steps, batch size, loss (a key of `LOSSES`)."""
+    """How long, on how much, towards what."""
 
     steps: int
     batch: int
-    loss: str = "mse"
+    loss: str = "mse"  # a key of `LOSSES`
+    mix: float = 0.0  # share of input elements from the full-precision model, drawn anew each step (QDrop); 1: all
 
 
 @dataclass(frozen=True)
@@ -59,12 +72,25 @@ class Group:
     rate: float
 
 
-def evaluate(data: UnitData, indices: Iterable[int], loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The loss of the unit on the named samples."""
+def groups_of(trainables: Iterable[tuple[nn.Parameter, float]], rate: float) -> list[Group]:
+    """A group a parameter, at `rate` times its natural size; none at rate 0."""
+    return [Group((parameter,), rate * size) for parameter, size in trainables] if rate else []
+
+
+def evaluate(data: UnitData, indices: Iterable[int], loss: Callable[[Tensor, Tensor], Tensor],
+             mix: float = 0.0) -> Tensor:
+    """The loss of the unit on the named samples; `data.importance` weights every element of the error."""
     indices, device = list(indices), device_of(data.unit)
-    args, kwargs = data.inputs.gather(indices, device)
-    (target,), _ = data.targets.gather(indices, device)
-    return loss(first(data.unit(*args, **kwargs)), target)
+    args, kwargs = (data.fp_inputs if mix == 1 else data.inputs).gather(indices, device)
+    if 0 < mix < 1:
+        others, _ = data.fp_inputs.gather(indices, device)
+        args = tuple(torch.where(torch.rand_like(a) < mix, o, a) if isinstance(a, Tensor) and a.is_floating_point()
+                     else a for a, o in zip(args, others, strict=True))
+    output, ((target,), _) = first(data.unit(*args, **kwargs)), data.targets.gather(indices, device)
+    if data.importance is not None:
+        (root,), _ = data.importance.gather(indices, device)
+        output, target = output * root, target * root
+    return loss(output, target)
 
 
 @torch.no_grad()
@@ -106,7 +132,7 @@ def reconstruct(
         for p in trained:
             p.requires_grad_(True)
         before_step(step)
-        loss = evaluate(data, sample(step), loss_function)
+        loss = evaluate(data, sample(step), loss_function, schedule.mix)
         if not math.isfinite(value := loss.item()):
             raise Diverged(f"{data.name}: the loss is {value} at step {step} of {schedule.steps}")
         scale = scale or max(value, 1e-12)

@@ -32,6 +32,10 @@ class LowRank(nn.Module):
         self.B = nn.Parameter(flat.new_zeros(flat.shape[0], rank))  # (out, r)
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
 
+    def trainables(self, quantizer: Quantizer) -> list[tuple[nn.Parameter, float]]:
+        """A and B, each with its natural size for the learning rate: that of A at first, the weight's step for B."""
+        return [(self.A, 1 / math.sqrt(3 * self.A.shape[1])), (self.B, quantizer.scale.mean().item())]
+
     def delta(self, weight: Tensor) -> Tensor:
         """BA in the shape of `weight`; divided by r in form "qllm"."""
         delta = (self.B @ self.A).view_as(weight)
@@ -57,6 +61,10 @@ class RankMixture(nn.Module):
         self.alpha = nn.Parameter(weight.new_zeros(len(ranks)))
         self.drop = drop
         self.keep = torch.ones(len(ranks))
+
+    def trainables(self, quantizer: Quantizer) -> list[tuple[nn.Parameter, float]]:
+        """As those of `LowRank`, of all candidates."""
+        return [pair for candidate in self.candidates for pair in candidate.trainables(quantizer)]
 
     def redraw(self, generator: torch.Generator) -> None:
         """Draw which candidates the next forward passes keep; at least one."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from aiqvit.quant.layers import QuantLayer
-from aiqvit.recon.loop import LOSSES, Group, Schedule, evaluate, reconstruct, uniform_sampler
+from aiqvit.recon.loop import LOSSES, Group, Schedule, evaluate, groups_of, reconstruct, uniform_sampler
 from aiqvit.recon.lowrank import LowRank, RankMixture, candidate_ranks
 from aiqvit.recon.walk import UnitData
 
@@ -23,9 +23,9 @@ class SearchConfig:
     full_rank: bool
     form: str
     drop: float
-    rate: float  # Adam on A and B
+    rate: float  # Adam on A and B, relative to their natural sizes
     alpha_rate: float  # Adam on the scores
-    second_order: bool
+    second_order: float  # step of DARTS's unrolled gradient; 0 takes the first order
 
 
 def search_ranks(data: UnitData, layers: dict[str, QuantLayer], config: SearchConfig, extra: list[Group],
@@ -41,7 +41,8 @@ def search_ranks(data: UnitData, layers: dict[str, QuantLayer], config: SearchCo
     order = torch.randperm(len(data.inputs), generator=generator)
     half = max(len(order) // 2, 1)
     training, validation = order[:half], order[half:] if len(order) > 1 else order
-    factors = tuple(p for m in mixtures.values() for c in m.candidates for p in c.parameters())
+    trained = [pair for name, m in mixtures.items() for pair in m.trainables(layers[name].weight_quantizer)]
+    factors = tuple(parameter for parameter, _ in trained)
     alphas = [m.alpha for m in mixtures.values()]
     architecture = torch.optim.Adam(alphas, lr=config.alpha_rate, betas=(0.5, 0.999), weight_decay=1e-3)
     validate = uniform_sampler(validation, config.schedule.batch, generator)
@@ -52,16 +53,15 @@ def search_ranks(data: UnitData, layers: dict[str, QuantLayer], config: SearchCo
         for mixture in mixtures.values():
             mixture.redraw(generator)
         if config.second_order:
-            gradients = _second_order(data, factors, alphas, train(step), validate(step), config.rate, loss)
+            gradients = _second_order(data, factors, alphas, train(step), validate(step), config.second_order, loss)
         else:
             gradients = _gradients(evaluate(data, validate(step), loss), alphas)
         for alpha, gradient in zip(alphas, gradients, strict=True):
             alpha.grad = gradient
         architecture.step()
 
-    groups = [Group(factors, config.rate), *extra]
-    reconstruct(data, groups, config.schedule, train, before_step=update_alpha, after_step=after_step,
-                progress=lambda items, text: progress(items, f"{text} rank search"))
+    reconstruct(data, [*groups_of(trained, config.rate), *extra], config.schedule, train, before_step=update_alpha,
+                after_step=after_step, progress=lambda items, text: progress(items, f"{text} rank search"))
     return {name: _settle(layers[name], mixture) for name, mixture in mixtures.items()}
 
 

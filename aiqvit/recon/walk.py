@@ -20,6 +20,7 @@ class UnitData:
     inputs: Samples  # what the unit gets behind its quantized predecessors
     fp_inputs: Samples  # what it gets in the full-precision model
     targets: Samples  # what it should give
+    importance: Samples | None = None  # factor of every element's error, for example |dL/dz|
 
 
 def walk(student: nn.Module, teacher: nn.Module, units: Sequence[str], batches: Sequence[Any], forward: Callable,

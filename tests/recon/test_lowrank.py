@@ -99,11 +99,11 @@ def block_data() -> UnitData:
     return list(walk(student, teacher, units("vit"), [images(8)], lambda m, b: m(b), Spill(2**30)))[1]
 
 
-@pytest.mark.parametrize("second_order", (False, True))
+@pytest.mark.parametrize("second_order", (0.0, 1e-3))
 def test_search_leaves_a_candidate_in_every_layer(second_order):
     data = block_data()
     layers = dict(quant_layers(data.unit))
-    config = SearchConfig(Schedule(4, 4, "mse"), (2, 5), True, "merged", 0.1, 1e-3, 0.05, second_order)
+    config = SearchConfig(Schedule(4, 4, "mse"), (2, 5), True, "merged", 0.1, 0.03, 0.05, second_order)
     found = search_ranks(data, layers, config, [], torch.Generator().manual_seed(0), lambda: None, lambda i, t: i)
     assert set(found) == {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"}
     for name, (rank, shares) in found.items():
