@@ -6,11 +6,10 @@ confirmed by other sources, Eqs. 9, 11-14, 16 and 17 rebuilt from the text. Ever
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -19,15 +18,14 @@ from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantLayer
 from aiqvit.quant.observers import FocusGrid, PercentileMSE
-from aiqvit.quant.quantizers import DynamicFocusing, Quantizer, Uniform
+from aiqvit.quant.quantizers import DynamicFocusing, Float, Quantizer, Uniform
 from aiqvit.quant.reparam import reparameterize
-from aiqvit.quant.surgery import observe, observe_rest, quant_layers, quantize_model
-from aiqvit.recon.capture import Spill, device_of, first_images
+from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.curriculum import Curriculum
 from aiqvit.recon.loop import Group, Schedule, all_norms, groups_of, reconstruct, uniform_sampler
 from aiqvit.recon.lowrank import LowRank, candidate_ranks
 from aiqvit.recon.ranks import SearchConfig, search_ranks
-from aiqvit.recon.walk import UnitData, walk
+from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
 
 WEIGHT_FRACTIONS = (0.97, 0.98, 0.99, 0.995, 0.9995, 0.9997, 0.9999, 0.99995, 0.99999)  # I&S-ViT's list
 
@@ -60,14 +58,14 @@ class AIQViT(Method):
     ranks: tuple[int, ...] = (20, 40, 60, 80, 100)  # the paper's set is not known
     full_rank: bool = True  # add min(out, in) to the candidates
     rank: int = 0  # fixed rank; 0 searches
-    form: str = "merged"  # merged, outside, qllm: readings of Eq. 9
+    form: Literal["merged", "outside", "qllm"] = "merged"  # readings of Eq. 9
     inherit: bool = False  # go on from the searched A and B instead of starting again
     drop_path: float = 0.1  # of a candidate in the search
     second_order: float = 0.0  # step of DARTS's second-order gradient for the rank scores; 0 takes the first order
-    decoding: str = "affine"  # of DFQ: affine, intzp, zero_low
-    loss: str = "relative"  # each channel to its power; or mse (normalised), frobenius (Eq. 10 as written)
-    target: str = "fp_of_fp"  # or fp_of_q: Eq. 10 read literally
-    order: str = "reparam_then_recon"  # or recon_then_reparam
+    decoding: Literal["affine", "intzp", "zero_low"] = "affine"  # of DFQ
+    loss: Literal["relative", "mse", "frobenius"] = "relative"  # each channel to its power; frobenius is Eq. 10
+    target: Literal["fp_of_fp", "fp_of_q"] = "fp_of_fp"  # fp_of_q is Eq. 10 read literally
+    order: Literal["reparam_then_recon", "recon_then_reparam"] = "reparam_then_recon"
     head: bool = False  # reconstruct the head too: it sees one token an image and overfits (results/tuning.md)
     alpha_rate: float = 3e-4  # Adam on the rank scores (DARTS's; a short search needs more)
     weight_rate: float = 0.03  # Adam on A and B, relative to their natural sizes (`LowRank.trainables`)
@@ -77,42 +75,40 @@ class AIQViT(Method):
     refresh: int = 10  # how often samples are ranked again
     init_images: int = 64  # images that set the ranges
     focus_images: int = 8  # of these, how many search the DFQ interval
+    protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized, as in I&S-ViT
     memory_gb: float = 4.0  # captured activations beyond this go to disk
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, ranks, bounds, seconds."""
-        teacher = copy.deepcopy(job.model)
-        model = quantize_model(job.model, self.scheme(job))
         generator = torch.Generator().manual_seed(job.seed)
-        spill = Spill(int(self.memory_gb * 2**30))
-        for data in walk(model, teacher, job.units, job.calibration, job.forward, spill, self.target):
-            self.set_ranges(data)
-            if self.head or not _is_head(data.unit):
-                job.log.append(self.reconstruct(data, generator, job.progress))
-        observe_rest(model, lambda m: job.forward(m, first_images(job, self.init_images)))
+
+        def mend(data: UnitData) -> dict | None:
+            observe_unit(data, self.init_images)
+            if self.order == "reparam_then_recon":
+                reparameterize(data.unit)
+                observe_unit(data, self.init_images, activations=False)  # weights changed, and so did their inputs
+            if self.head or not is_head(data.unit):
+                return self.reconstruct(data, generator, job.progress)
+            return None
+
+        model = repair(job, self.scheme(job), mend, init_images=self.init_images, target=self.target,
+                       memory_gb=self.memory_gb)
         reparameterize(model)  # what is still per channel: everything under recon_then_reparam
         return model
-
-    def set_ranges(self, data: UnitData) -> None:
-        """Observe the unit on what it gets behind its repaired predecessors, then reparameterize it."""
-        args, kwargs = data.inputs.gather(range(min(self.init_images, len(data.inputs))), device_of(data.unit))
-        observe(data.unit, lambda unit: unit(*args, **kwargs))
-        if self.order == "reparam_then_recon":
-            reparameterize(data.unit)
 
     def scheme(self, job: Job) -> dict[str, Callable[[], Quantizer]]:
         """Role -> quantizer: weights per channel, activations per tensor, post-LayerNorm per channel at first."""
         w, a = job.bits.weight, job.bits.activation
         focus = FocusGrid(images=self.focus_images)
-        softmax = (lambda: DynamicFocusing(a, observer=focus, decoding=self.decoding)) if self.dfq else (
-            lambda: Uniform(a, observer=PercentileMSE(by_product=True)))
-        return {
-            "weight": lambda: Uniform(w, 0, PercentileMSE(WEIGHT_FRACTIONS)),
-            "activation": lambda: Uniform(a, observer=PercentileMSE(by_product=True)),
-            "image": lambda: Uniform(8),
+        scheme = {
+            "weight": lambda: Uniform(w, 0, PercentileMSE(WEIGHT_FRACTIONS, by_output=True)),
+            "activation": lambda: Uniform(a, observer=PercentileMSE(by_output=True)),
+            "image": Float if self.protocol == "paper" else lambda: Uniform(8),
             "post_layernorm": lambda: Uniform(a, -1, include_zero=False),
-            "post_softmax": softmax,
         }
+        if self.dfq:
+            scheme["post_softmax"] = lambda: DynamicFocusing(a, observer=focus, decoding=self.decoding)
+        return scheme
 
     def reconstruct(self, data: UnitData, generator: torch.Generator, progress: Callable) -> dict:
         """Search ranks and train one unit; return its log entry."""
@@ -137,7 +133,7 @@ class AIQViT(Method):
                     Schedule(self.steps, self.batch, self.loss), sample, after_step=constrain, progress=progress)
         for layer in layers.values():
             settle(layer)
-        return {"unit": data.name, "loss_before": before, "loss_after": all_norms(data).mean().item(), "ranks": ranks,
+        return {"loss_before": before, "loss_after": all_norms(data).mean().item(), "ranks": ranks,
                 **_bounds(quantizers), "seconds": round(time.perf_counter() - began, 2)}
 
     def scale_groups(self, unit: nn.Module) -> list[Group]:
@@ -170,10 +166,6 @@ def settle(layer: QuantLayer) -> None:
     layer.compensation = None
     if term.form == "qllm":
         layer.weight_quantizer.observe(layer.weight)
-
-
-def _is_head(unit: nn.Module) -> bool:
-    return any(layer.weight_quantizer.role == "head" for _, layer in quant_layers(unit))
 
 
 def _bounds(quantizers: list[Quantizer]) -> dict[str, list[float]]:

@@ -3,6 +3,9 @@
 METHODS: dict[str, str] = {
     "fp32": "baselines.fp32:FullPrecision",
     "minmax": "baselines.minmax:MinMax",
+    "brecq": "baselines.brecq:BRECQ",
+    "qdrop": "baselines.qdrop:QDrop",
     "repqvit": "baselines.repqvit:RepQViT",
+    "isvit": "baselines.isvit:ISViT",
     "aiqvit": "aiqvit.method:AIQViT",
 }

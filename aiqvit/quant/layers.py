@@ -30,7 +30,11 @@ class QuantLayer(nn.Module):
         """The weight as the layer uses it, in the shape of `weight`."""
         if self.compensation is not None and self.weight_quantizer.mode != "off":
             return self.compensation(self.weight, self.weight_quantizer)
-        return self.weight_quantizer(self.weight)
+        return self.weight_quantizer(self.weight, self.output_error)
+
+    def output_error(self, weight: Tensor) -> Tensor:
+        """The weight scaled so that its squared error is that of the output; here: not scaled."""
+        return weight
 
 
 class QuantLinear(QuantLayer, nn.Linear):
@@ -42,7 +46,14 @@ class QuantLinear(QuantLayer, nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., in) to (..., out)."""
-        return F.linear(self.input_quantizer(x), self.quantized_weight(), self.bias)
+        x = self.input_quantizer(x)
+        if self.weight_quantizer.mode == "observe":
+            self.input_power = x.detach().flatten(0, -2).square().mean(0).sqrt()  # (in,)
+        return F.linear(x, self.quantized_weight(), self.bias)
+
+    def output_error(self, weight: Tensor) -> Tensor:
+        """weight: (out, in), each column times the root mean square of its input when ranges were last observed."""
+        return weight * self.input_power
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):

@@ -1,7 +1,7 @@
 """Range search: an observer proposes ranges, the quantizer tries each, the least error wins.
 
-The error is that of the tensor itself or, for an observer with `by_product`, of the attention product in which the
-tensor is the left operand.
+The error is that of the tensor itself or, for an observer with `by_output`, that of the product in which it is used: of
+an attention product's left operand, or of a Linear's weight, where inputs count as uncorrelated.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class PercentileMSE:
 
     fractions: tuple[float, ...] = (0.999, 0.9999, 0.99999)
     power: float = 2.0
-    by_product: bool = False
+    by_output: bool = False
 
     def ranges(self, x: Tensor) -> Iterator[Range]:
         """Yield a range a fraction p: the quantiles 1 - p and p of x: (G, n)."""
@@ -76,6 +76,7 @@ class Shrink:
 
     steps: int = 80
     power: float = 2.4
+    elements: int = 0  # search on so many of the tensor's values (one range for the tensor only); 0: on all
 
     def ranges(self, x: Tensor) -> Iterator[Range]:
         """Yield the `steps` shrunk ranges of x: (G, n)."""
@@ -122,7 +123,7 @@ class FocusGrid:
     lows: tuple[float, ...] = (0.0, 0.2, 0.4, 0.8)
     steps: int = 40
     power: float = 2.0
-    by_product: bool = True
+    by_output: bool = True
 
     def ranges(self, x: Tensor) -> Iterator[Range]:
         """Yield the grid. x: (G, n), rows of it sum to 1 over the keys, so its mean tells their number."""
@@ -131,6 +132,14 @@ class FocusGrid:
             for part in torch.linspace(1.0, 0.0, self.steps).tolist():
                 if (high := mean**part).gt(1.5 * low * mean).all():
                     yield low * mean, high
+
+
+def thinned(x: Tensor, elements: int) -> Tensor:
+    """Every k-th value of `x` as (1, n), about `elements` of them; k has no factor 2 or 3, so all channels occur."""
+    every = max(x.numel() // elements, 1)
+    while every > 1 and (every % 2 == 0 or every % 3 == 0):
+        every += 1
+    return x.reshape(1, -1)[:, ::every]
 
 
 def best_range(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from aiqvit.quant import formats
-from aiqvit.quant.observers import PercentileMSE, best_range
+from aiqvit.quant.observers import PercentileMSE, best_range, thinned
 
 PERCENTILES = PercentileMSE()
 GRANULARITY = {None: "tensor", 0: "channel", -1: "channel", 1: "head", -2: "token"}
@@ -63,9 +63,9 @@ class Quantizer(nn.Module):
     def observe(self, x: Tensor, objective: Callable[[Tensor], Tensor] | None = None) -> None:
         """Choose the range of `x` by this quantizer's observer, on its first `observer.images` rows if it says so."""
         x = x[: getattr(self.observer, "images", None)]
-        objective = objective if getattr(self.observer, "by_product", False) else None
-        if elements := getattr(self.observer, "elements", 0):  # per tensor only
-            x = x.reshape(1, -1)[:, :: max(x.numel() // elements, 1)]
+        objective = objective if getattr(self.observer, "by_output", False) else None
+        if self.axis is None and (elements := getattr(self.observer, "elements", 0)):
+            x = thinned(x, elements)
         groups = self._grouped(x)
         power = self.observer.power
 
@@ -74,9 +74,7 @@ class Quantizer(nn.Module):
             return self.fake(x)
 
         def error(y: Tensor) -> Tensor:
-            if objective is not None:
-                return (objective(y) - target).square_().mean().expand(groups.shape[0])
-            off = self._grouped(y).sub(groups)
+            off = self._grouped(y).sub(groups) if objective is None else self._grouped(objective(y) - target)
             return (off.square_() if power == 2 else off.abs_().pow_(power)).mean(1)
 
         target = None if objective is None else objective(x)
@@ -128,6 +126,26 @@ class Quantizer(nn.Module):
 
 def _parameter(value: float = 1.0) -> nn.Parameter:
     return nn.Parameter(torch.full((1,), value), requires_grad=False)
+
+
+class Float(Quantizer):
+    """Leaves a site in full precision, where a method's own protocol does."""
+
+    kind = "float"
+
+    def __init__(self) -> None:
+        super().__init__(bits=32)
+
+    def observe(self, x: Tensor, objective: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Nothing to choose."""
+
+    def fake(self, x: Tensor) -> Tensor:
+        """`x` itself."""
+        return x
+
+    def trainables(self) -> list[tuple[nn.Parameter, float]]:
+        """None."""
+        return []
 
 
 class Uniform(Quantizer):

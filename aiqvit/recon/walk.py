@@ -1,14 +1,17 @@
-"""The walk through a model's units in forward order, with what each needs to be reconstructed."""
+"""The walk through a model's units in forward order, with what each needs to be reconstructed, and what all share."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from aiqvit.recon.capture import Samples, Spill, chained, unit_inputs, unit_outputs
+from aiqvit.interfaces import Job
+from aiqvit.quant.surgery import Scheme, observe, observe_rest, quant_layers, quantize_model
+from aiqvit.recon.capture import Samples, Spill, chained, device_of, first_images, unit_inputs, unit_outputs
 
 
 @dataclass
@@ -44,3 +47,31 @@ def walk(student: nn.Module, teacher: nn.Module, units: Sequence[str], batches: 
         targets = fp_outputs if target == "fp_of_fp" else unit_outputs(source, inputs, spill)
         data = UnitData(name, student.get_submodule(name), inputs, fp_inputs, targets)
         yield data
+
+
+def repair(job: Job, scheme: Scheme, mend: Callable[[UnitData], dict | None], *, init_images: int,
+           target: str = "fp_of_fp", memory_gb: float = 4.0) -> nn.Module:
+    """Quantize the job's model unit by unit: `mend(data)` sets the ranges of a unit, trains it, returns a log entry.
+
+    What lies outside all units gets its ranges at the end, from the first `init_images` images. Captured activations
+    beyond `memory_gb` GiB go to disk.
+    """
+    teacher = copy.deepcopy(job.model)
+    model = quantize_model(job.model, scheme)
+    spill = Spill(int(memory_gb * 2**30))
+    for data in walk(model, teacher, job.units, job.calibration, job.forward, spill, target):
+        if entry := mend(data):
+            job.log.append({"unit": data.name, **entry})
+    observe_rest(model, lambda m: job.forward(m, first_images(job, init_images)))
+    return model
+
+
+def observe_unit(data: UnitData, images: int, **which: bool) -> None:
+    """Set the ranges of a unit from what its first `images` samples bring behind the repaired predecessors."""
+    args, kwargs = data.inputs.gather(range(min(images, len(data.inputs))), device_of(data.unit))
+    observe(data.unit, lambda unit: unit(*args, **kwargs), **which)
+
+
+def is_head(unit: nn.Module) -> bool:
+    """Whether a unit is the classification head, which sees one token an image."""
+    return any(layer.weight_quantizer.role == "head" for _, layer in quant_layers(unit))

@@ -1,0 +1,43 @@
+"""One phase of rounding reconstruction, which BRECQ and QDrop share: train alpha and/or activation scales of a unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from aiqvit.quant.card import sites
+from aiqvit.quant.surgery import quant_layers
+from aiqvit.recon.loop import Group, Schedule, reconstruct, uniform_sampler
+from aiqvit.recon.rounding import RoundingPenalty, place_rounding, settle_rounding
+from aiqvit.recon.walk import UnitData
+
+
+@dataclass(frozen=True)
+class RoundingRates:
+    """Adam's learning rates (0 leaves the parameters alone) and the weight of the rounding regulariser."""
+
+    rounding: float
+    scale: float  # of activation scales, absolute as in the published code
+    penalty: float = 0.01
+    warm_up: float = 0.2
+
+
+def train_rounding(data: UnitData, schedule: Schedule, rates: RoundingRates, generator: torch.Generator,
+                   progress: Callable) -> None:
+    """Train the rounding of every layer of the unit and its activation scales; at the end the rounding is hard."""
+    layers = [layer for _, layer in quant_layers(data.unit)]
+    rounders = place_rounding(layers) if rates.rounding else ()
+    activations = [q for name, q in sites(data.unit) if not name.endswith("weight_quantizer")]
+    scales = tuple(p for q in activations for p, _ in q.trainables()) if rates.scale else ()
+
+    def constrain() -> None:
+        for q in activations:
+            q.constrain()
+
+    groups = [Group(tuple(r.alpha for r in rounders), rates.rounding), Group(scales, rates.scale)]
+    penalty = RoundingPenalty(rounders, schedule.steps, rates.penalty, warm_up=rates.warm_up)
+    sample = uniform_sampler(torch.arange(len(data.inputs)), schedule.batch, generator)
+    reconstruct(data, groups, schedule, sample, after_step=constrain, penalty=penalty, progress=progress)
+    settle_rounding(layers)

@@ -1,0 +1,108 @@
+"""BRECQ: pushing the limit of post-training quantization by block reconstruction (Li et al., ICLR 2021), for ViTs.
+
+The authors' code knows CNNs only; as in later ViT papers the unit is a transformer block, and both attention products
+are quantized per tensor. Where the paper and later ports differ: the paper and its code train rounding first
+(activations in full precision), then activation scales, and that is the default; the ports behind most published ViT
+numbers train both at once on full-precision inputs (`joint`). The code's default loss is the squared error, not the
+paper's Fisher weighting (`loss=fisher`); `damping` is the 1 that the code adds to |gradient|, which nearly undoes it.
+The loss is divided by its first value, as the ViT ports do, so `penalty` means the same for every unit.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from aiqvit.interfaces import Job, Method
+from aiqvit.quant.observers import Shrink
+from aiqvit.quant.quantizers import Float, Uniform
+from aiqvit.quant.surgery import set_mode
+from aiqvit.recon.loop import Schedule, all_norms
+from aiqvit.recon.rounded import RoundingRates, train_rounding
+from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
+
+
+@dataclass(frozen=True)
+class BRECQ(Method):
+    """AdaRound by blocks, then learned activation scales; L2.4 ranges; everything per tensor but weights."""
+
+    title: ClassVar[str] = "BRECQ"
+    note: ClassVar[str] = "CNN method; ported to transformer blocks as in later papers."
+    presets: ClassVar[dict[str, dict]] = {
+        "paper": {},
+        "quick": {"images": 256, "batch": 8, "steps": 240, "scale_steps": 80, "rounding_rate": 2e-2,
+                  "scale_rate": 2e-3},
+        "smoke": {"images": 8, "batch": 4, "steps": 3, "scale_steps": 2, "init_images": 4, "elements": 2**12},
+    }
+
+    images: int = 1024
+    batch: int = 32
+    steps: int = 20000  # rounding, a unit
+    scale_steps: int = 5000  # activation scales, a unit; joint training has none
+    rounding_rate: float = 1e-3  # Adam on alpha
+    scale_rate: float = 4e-4  # Adam on activation scales (4e-5 in the joint ports)
+    penalty: float = 0.01  # lambda of the rounding regulariser
+    warm_up: float = 0.2  # fraction of the steps without it
+    joint: bool = False
+    loss: Literal["mse", "relative"] = "mse"
+    head: bool = True  # reconstruct the head too
+    init_images: int = 64  # images that set the ranges
+    elements: int = 2**18  # values of an activation tensor on which its range is searched
+    protocol: Literal["unified", "paper"] = "unified"  # paper: image not quantized, first and last layer 8 bit
+    memory_gb: float = 4.0
+
+    def quantize(self, job: Job) -> nn.Module:
+        """See `Method`. One log entry a unit: losses, seconds."""
+        generator = torch.Generator().manual_seed(job.seed)
+
+        def mend(data: UnitData) -> dict | None:
+            observe_unit(data, self.init_images)
+            if is_head(data.unit) and not self.head:
+                return None
+            return self.reconstruct(data, generator, job)
+
+        return repair(job, self.scheme(job), mend, init_images=self.init_images, memory_gb=self.memory_gb)
+
+    def scheme(self, job: Job) -> dict:
+        """Role -> quantizer."""
+        w, a, search = job.bits.weight, job.bits.activation, Shrink(elements=self.elements)
+        scheme = {
+            "weight": lambda: Uniform(w, 0, Shrink()),
+            "activation": lambda: Uniform(a, observer=search),
+            "image": lambda: Uniform(8, observer=search),
+        }
+        return scheme | (eight_bit_ends(search) if self.protocol == "paper" else {})
+
+    def reconstruct(self, data: UnitData, generator: torch.Generator, job: Job) -> dict:
+        """Train one unit; return its log entry."""
+        began, before = time.perf_counter(), all_norms(data).mean().item()
+        if self.joint:
+            train_rounding(data, Schedule(self.steps, self.batch, self.loss, mix=1.0),
+                           self.rates(self.rounding_rate, self.scale_rate), generator, job.progress)
+        else:
+            set_mode(data.unit, "off", weights=False)
+            train_rounding(data, Schedule(self.steps, self.batch, self.loss), self.rates(self.rounding_rate, 0.0),
+                           generator, job.progress)
+            set_mode(data.unit, "on", weights=False)
+            train_rounding(data, Schedule(self.scale_steps, self.batch, "l2.4", mix=1.0),
+                           self.rates(0.0, self.scale_rate), generator, job.progress)
+        return {"loss_before": before, "loss_after": all_norms(data).mean().item(),
+                "seconds": round(time.perf_counter() - began, 2)}
+
+    def rates(self, rounding: float, scale: float) -> RoundingRates:
+        """The learning rates of a phase."""
+        return RoundingRates(rounding, scale, self.penalty, self.warm_up)
+
+
+def eight_bit_ends(search: Shrink) -> dict:
+    """The CNN codes' convention: image in full precision, weights of first and last layer and the last input 8 bit."""
+    return {
+        "image": Float,
+        "head": lambda: Uniform(8, observer=search),
+        "weight:patch_embed": lambda: Uniform(8, 0, Shrink()),
+        "weight:head": lambda: Uniform(8, 0, Shrink()),
+    }

@@ -1,0 +1,91 @@
+"""I&S-ViT: inclusive and stable post-training quantization of vision transformers (Zhong et al., arXiv 2311.10126).
+
+Shift-uniform-log2 post-Softmax, and a smooth optimization strategy in three stages: train with quantized activations,
+post-LayerNorm ones per channel, and full-precision weights; reparameterize to one range per tensor; quantize the
+weights and train again. Differences from the authors' code: all three stages of a unit are run before the next unit
+(stage 1 sees full-precision inputs there and here), 2^b codes instead of 2^b + 1 (`official_levels`), stochastic depth
+is off, and Swin's reductions are reparameterized too.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from aiqvit.interfaces import Job, Method
+from aiqvit.quant.observers import PercentileMSE
+from aiqvit.quant.quantizers import Float, Uniform
+from aiqvit.quant.reparam import reparameterize
+from aiqvit.quant.shift_log import ShiftUniformLog2
+from aiqvit.quant.surgery import quant_layers, set_mode
+from aiqvit.recon.loop import Group, Schedule, all_norms, reconstruct, uniform_sampler
+from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
+
+
+@dataclass(frozen=True)
+class ISViT(Method):
+    """All weights and biases trained through straight-through rounding, in three stages a unit."""
+
+    title: ClassVar[str] = "I&S-ViT"
+    presets: ClassVar[dict[str, dict]] = {
+        "paper": {},
+        "quick": {"images": 256, "batch": 8, "steps": 120, "high_bit_steps": 120, "rate": 2e-4},
+        "smoke": {"images": 8, "batch": 4, "steps": 2, "high_bit_steps": 2, "init_images": 4},
+    }
+
+    images: int = 1024
+    batch: int = 64
+    steps: int = 1000  # a unit and stage
+    high_bit_steps: int = 200  # the same from 6-bit weights on
+    rate: float = 4e-5  # Adam on weights and biases
+    fractions: tuple[float, ...] = (0.97, 0.98, 0.99, 0.995, 0.9995, 0.9997, 0.9999, 0.99995, 0.99999)  # weights
+    official_levels: bool = False
+    loss: Literal["mse", "relative"] = "mse"
+    head: bool = True  # reconstruct the head too
+    init_images: int = 64  # images that set the ranges
+    protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
+    memory_gb: float = 4.0
+
+    def quantize(self, job: Job) -> nn.Module:
+        """See `Method`. One log entry a unit: losses, seconds."""
+        generator = torch.Generator().manual_seed(job.seed)
+        steps = self.high_bit_steps if job.bits.weight >= 6 else self.steps
+
+        def mend(data: UnitData) -> dict:
+            began = time.perf_counter()
+            observe_unit(data, self.init_images, weights=False)
+            train = self.head or not is_head(data.unit)
+            if train:
+                self.train(data, steps, 1.0, generator, job)
+            reparameterize(data.unit)
+            set_mode(data.unit, "observe", activations=False)
+            before = all_norms(data).mean().item()  # the first forward pass sets the ranges of the weights
+            if train:
+                self.train(data, steps, 0.0, generator, job)
+            return {"loss_before": before, "loss_after": all_norms(data).mean().item(),
+                    "seconds": round(time.perf_counter() - began, 2)}
+
+        return repair(job, self.scheme(job), mend, init_images=self.init_images, memory_gb=self.memory_gb)
+
+    def scheme(self, job: Job) -> dict:
+        """Role -> quantizer."""
+        w, a = job.bits.weight, job.bits.activation
+        return {
+            "weight": lambda: Uniform(w, 0, PercentileMSE(self.fractions)),
+            "activation": lambda: Uniform(a),
+            "image": Float if self.protocol == "paper" else lambda: Uniform(8),
+            "post_layernorm": lambda: Uniform(a, -1, include_zero=False),
+            "post_softmax": lambda: ShiftUniformLog2(a, official_levels=self.official_levels),
+        }
+
+    def train(self, data: UnitData, steps: int, mix: float, generator: torch.Generator, job: Job) -> None:
+        """Train every weight and bias of the unit's layers; `mix` 1 feeds full-precision inputs."""
+        layers = [layer for _, layer in quant_layers(data.unit)]
+        trained = tuple(p for layer in layers for p in (layer.weight, layer.bias) if p is not None)
+        sample = uniform_sampler(torch.arange(len(data.inputs)), self.batch, generator)
+        reconstruct(data, [Group(trained, self.rate)], Schedule(steps, self.batch, self.loss, mix), sample,
+                    progress=job.progress)

@@ -1,0 +1,93 @@
+"""QDrop: randomly dropping quantization for extremely low-bit post-training quantization (Wei et al., ICLR 2022).
+
+As BRECQ, but rounding and activation scales are trained at once, half of the input elements of a unit come from the
+full-precision model, and half of the elements of every activation inside it are not quantized, drawn anew each step.
+Published for CNNs; ported to transformer blocks as in later papers. The authors' gradient scaling of LSQ changes
+nothing under Adam and is left out. The loss is divided by its first value, as the ViT ports do.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from aiqvit.interfaces import Job, Method
+from aiqvit.quant.card import sites
+from aiqvit.quant.observers import RangeAndZero, Shrink
+from aiqvit.quant.quantizers import Uniform
+from aiqvit.recon.loop import Schedule, all_norms
+from aiqvit.recon.rounded import RoundingRates, train_rounding
+from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
+from baselines.brecq import eight_bit_ends
+
+
+@dataclass(frozen=True)
+class QDrop(Method):
+    """AdaRound and activation scales together, with quantization dropped at random."""
+
+    title: ClassVar[str] = "QDrop"
+    note: ClassVar[str] = "CNN method; ported to transformer blocks as in later papers."
+    presets: ClassVar[dict[str, dict]] = {
+        "paper": {},
+        "quick": {"images": 256, "batch": 8, "steps": 240, "rounding_rate": 2e-2, "scale_rate": 2e-3,
+                  "init_images": 64},
+        "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20},
+    }
+
+    images: int = 1024
+    batch: int = 32
+    steps: int = 20000  # a unit
+    rounding_rate: float = 1e-3  # Adam on alpha
+    scale_rate: float = 4e-5  # Adam on activation scales
+    drop: float = 0.5  # share of elements not quantized while training
+    penalty: float = 0.01  # lambda of the rounding regulariser
+    warm_up: float = 0.2  # fraction of the steps without it
+    loss: Literal["mse", "relative"] = "mse"
+    head: bool = True  # reconstruct the head too, by the KL divergence of its logits
+    init_images: int = 256  # images that set the ranges
+    elements: int = 2**14  # values of an activation tensor on which its range is searched
+    widths: int = 100  # ranges tried, where both signs occur with every zero-point
+    protocol: Literal["unified", "paper"] = "unified"  # paper: image not quantized, first and last layer 8 bit
+    memory_gb: float = 4.0
+
+    def quantize(self, job: Job) -> nn.Module:
+        """See `Method`. One log entry a unit: losses, seconds."""
+        generator = torch.Generator().manual_seed(job.seed)
+
+        def mend(data: UnitData) -> dict | None:
+            observe_unit(data, self.init_images)
+            if is_head(data.unit) and not self.head:
+                return None
+            return self.reconstruct(data, generator, job)
+
+        return repair(job, self.scheme(job), mend, init_images=self.init_images, memory_gb=self.memory_gb)
+
+    def scheme(self, job: Job) -> dict:
+        """Role -> quantizer."""
+        w, a = job.bits.weight, job.bits.activation
+        search = {bits: RangeAndZero(bits, self.widths, elements=self.elements) for bits in (a, 8)}
+        scheme = {
+            "weight": lambda: Uniform(w, 0, Shrink()),
+            "activation": lambda: Uniform(a, observer=search[a]),
+            "image": lambda: Uniform(8, observer=search[8]),
+        }
+        return scheme | (eight_bit_ends(Shrink(elements=self.elements)) if self.protocol == "paper" else {})
+
+    def reconstruct(self, data: UnitData, generator: torch.Generator, job: Job) -> dict:
+        """Train one unit; return its log entry."""
+        began, before = time.perf_counter(), all_norms(data).mean().item()
+        loss = "kl" if is_head(data.unit) else self.loss
+        activations = [q for name, q in sites(data.unit) if not name.endswith("weight_quantizer")]
+        for q in activations:
+            q.drop = self.drop
+        train_rounding(data, Schedule(self.steps, self.batch, loss, mix=1 - self.drop),
+                       RoundingRates(self.rounding_rate, self.scale_rate, self.penalty, self.warm_up), generator,
+                       job.progress)
+        for q in activations:
+            q.drop = 0.0
+        return {"loss_before": before, "loss_after": all_norms(data).mean().item(),
+                "seconds": round(time.perf_counter() - began, 2)}
