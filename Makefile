@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= passive
 .PHONY: bench test speed
 
 bench: $(READY)
-	$(RUN) -m aiqvit.bench --task imagenet --method all --data mini
+	$(RUN) -m aiqvit.bench --task imagenet --method all --data mini --threads 1 --workers $$(nproc)
 
 test: $(READY)
 	$(RUN) -m ruff check .

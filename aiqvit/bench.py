@@ -37,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     add("--limit", type=int, help="evaluate on this many images only; such tables are marked")
     add("--batch-size", type=int, default=32, help="images at once in evaluation (default: %(default)s)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: %(default)s)")
+    add("--workers", type=int, default=1, help="runs side by side, each in its own process (default: %(default)s)")
+    add("--threads", type=int, help="CPU threads of a run, which change its last digits (default: cores / workers)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="hyper-parameter of every method that has it")
     add("--out", default="results", help="folder of records and tables (default: %(default)s)")
     add("--format", help="tables to write: comma list of md, csv, tex (default: all)")

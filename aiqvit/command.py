@@ -12,6 +12,7 @@ from aiqvit.harness.request import Request
 from aiqvit.harness.spec import Run
 from aiqvit.harness.store import Record, Store, write_text
 from aiqvit.harness.sweep import Plan, execute, plan
+from aiqvit.harness.workers import execute_side_by_side
 from aiqvit.interfaces import UserError
 from aiqvit.registry import METHODS, TASKS
 from aiqvit.report import tables
@@ -31,7 +32,7 @@ def bench(args: Namespace) -> int:
     failed = 0
     shown = []
     for grid in plans:
-        records = _run(grid, store, args.force)
+        records = _run(grid, store, args.force, request.workers)
         failed += sum(record["status"] == "failed" for record in records.values())
         table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records)
         for kind in formats:
@@ -87,7 +88,7 @@ def _dry_run(grid: Plan, store: Store) -> None:
         print(f"{states.get(record['status'], 'pending'):<22} {run.spec.id}")
 
 
-def _run(grid: Plan, store: Store, force: bool) -> dict[str, Record]:
+def _run(grid: Plan, store: Store, force: bool, workers: int) -> dict[str, Record]:
     task = grid.task
     images = f"{task.val_images} images to evaluate, {task.train_images} to calibrate on"
     print(f"{task.label}: {images}; preset {grid.preset}, {grid.device}, {len(grid.runs)} runs", flush=True)
@@ -96,7 +97,9 @@ def _run(grid: Plan, store: Store, force: bool) -> dict[str, Record]:
     def before(run: Run, number: int) -> None:
         print(f"[{number}/{len(grid.runs)}] {_name(run)} ...", flush=True)
 
-    for run, record, fresh in execute(grid, store, force, before):
+    side_by_side = workers > 1
+    ended = execute_side_by_side(grid, store, force, workers) if side_by_side else execute(grid, store, force, before)
+    for run, record, fresh in ended:
         records[run.spec.id] = record
         print(_line(run, record, fresh, task.metrics), flush=True)
         if fresh and record["scheme"]:

@@ -22,7 +22,7 @@ from aiqvit.quant.quantizers import DynamicFocusing, Float, Quantizer, Uniform
 from aiqvit.quant.reparam import reparameterize
 from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.curriculum import Curriculum
-from aiqvit.recon.loop import Group, Schedule, all_norms, groups_of, reconstruct, uniform_sampler
+from aiqvit.recon.loop import Group, Schedule, groups_of, keep_better, reconstruct, uniform_sampler
 from aiqvit.recon.lowrank import LowRank, candidate_ranks
 from aiqvit.recon.ranks import SearchConfig, search_ranks
 from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
@@ -42,7 +42,7 @@ class AIQViT(Method):
     note: ClassVar[str] = "reconstructed from the paper's text; there is no official code."
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
-        "quick": {"images": 256, "batch": 8, "search_steps": 20, "steps": 160, "refresh": 2, "inherit": True,
+        "quick": {"images": 512, "batch": 8, "search_steps": 30, "steps": 320, "refresh": 2, "inherit": True,
                   "alpha_rate": 0.03, "weight_rate": 0.04, "scale_rate": 0.08},
         "smoke": {"images": 8, "batch": 4, "search_steps": 2, "steps": 3, "refresh": 1, "init_images": 4,
                   "ranks": (2, 4), "focus_images": 2},
@@ -112,17 +112,22 @@ class AIQViT(Method):
 
     def reconstruct(self, data: UnitData, generator: torch.Generator, progress: Callable) -> dict:
         """Search ranks and train one unit; return its log entry."""
-        began, before = time.perf_counter(), all_norms(data).mean().item()
-        layers = dict(quant_layers(data.unit))
+        began, ranks = time.perf_counter(), {}
+        losses = keep_better(data, self.loss, lambda: ranks.update(self.train(data, generator, progress)))
+        focus = [q for _, q in sites(data.unit) if isinstance(q, DynamicFocusing)]
+        bounds = {"b1": [q.b1.item() for q in focus], "b2": [q.b2.item() for q in focus]} if focus else {}
+        return {**losses, "ranks": ranks, **bounds, "seconds": round(time.perf_counter() - began, 2)}
+
+    def train(self, data: UnitData, generator: torch.Generator, progress: Callable) -> dict[str, list]:
+        """Search ranks, train, add BA to the weights; return the ranks."""
+        layers, extra = dict(quant_layers(data.unit)), self.scale_groups(data.unit)
         quantizers = [q for _, q in sites(data.unit)]
 
         def constrain() -> None:
             for q in quantizers:
                 q.constrain()
 
-        extra, ranks = self.scale_groups(data.unit), {}
-        if self.lowrank:
-            ranks = self.place_lowrank(data, layers, generator, constrain, progress)
+        ranks = self.place_lowrank(data, layers, generator, constrain, progress) if self.lowrank else {}
         factors = [pair for layer in layers.values() if isinstance(layer.compensation, LowRank)
                    for pair in layer.compensation.trainables(layer.weight_quantizer)]
         if self.curriculum:
@@ -133,8 +138,7 @@ class AIQViT(Method):
                     Schedule(self.steps, self.batch, self.loss), sample, after_step=constrain, progress=progress)
         for layer in layers.values():
             settle(layer)
-        return {"loss_before": before, "loss_after": all_norms(data).mean().item(), "ranks": ranks,
-                **_bounds(quantizers), "seconds": round(time.perf_counter() - began, 2)}
+        return ranks
 
     def scale_groups(self, unit: nn.Module) -> list[Group]:
         """Scales and DFQ bounds with their learning rates."""
@@ -152,7 +156,7 @@ class AIQViT(Method):
             if self.inherit:
                 return ranks
         for name, layer in layers.items():
-            layer.compensation = LowRank(layer.weight, ranks[name][0], self.form)
+            layer.compensation = LowRank(layer.weight, ranks[name][0], self.form, layer.pace())
         return ranks
 
 
@@ -167,7 +171,3 @@ def settle(layer: QuantLayer) -> None:
     if term.form == "qllm":
         layer.weight_quantizer.observe(layer.weight)
 
-
-def _bounds(quantizers: list[Quantizer]) -> dict[str, list[float]]:
-    focus = [q for q in quantizers if isinstance(q, DynamicFocusing)]
-    return {"b1": [q.b1.item() for q in focus], "b2": [q.b2.item() for q in focus]} if focus else {}

@@ -21,7 +21,7 @@ from aiqvit.interfaces import Job, Method
 from aiqvit.quant.observers import Shrink
 from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.surgery import set_mode
-from aiqvit.recon.loop import Schedule, all_norms
+from aiqvit.recon.loop import Schedule
 from aiqvit.recon.rounded import RoundingRates, train_rounding
 from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
 
@@ -79,19 +79,18 @@ class BRECQ(Method):
 
     def reconstruct(self, data: UnitData, generator: torch.Generator, job: Job) -> dict:
         """Train one unit; return its log entry."""
-        began, before = time.perf_counter(), all_norms(data).mean().item()
+        began = time.perf_counter()
         if self.joint:
-            train_rounding(data, Schedule(self.steps, self.batch, self.loss, mix=1.0),
-                           self.rates(self.rounding_rate, self.scale_rate), generator, job.progress)
+            losses = train_rounding(data, Schedule(self.steps, self.batch, self.loss, mix=1.0),
+                                    self.rates(self.rounding_rate, self.scale_rate), generator, job.progress)
         else:
             set_mode(data.unit, "off", weights=False)
-            train_rounding(data, Schedule(self.steps, self.batch, self.loss), self.rates(self.rounding_rate, 0.0),
-                           generator, job.progress)
+            losses = train_rounding(data, Schedule(self.steps, self.batch, self.loss),
+                                    self.rates(self.rounding_rate, 0.0), generator, job.progress)
             set_mode(data.unit, "on", weights=False)
-            train_rounding(data, Schedule(self.scale_steps, self.batch, "l2.4", mix=1.0),
-                           self.rates(0.0, self.scale_rate), generator, job.progress)
-        return {"loss_before": before, "loss_after": all_norms(data).mean().item(),
-                "seconds": round(time.perf_counter() - began, 2)}
+            losses["scales"] = train_rounding(data, Schedule(self.scale_steps, self.batch, "l2.4", mix=1.0),
+                                              self.rates(0.0, self.scale_rate), generator, job.progress)
+        return {**losses, "seconds": round(time.perf_counter() - began, 2)}
 
     def rates(self, rounding: float, scale: float) -> RoundingRates:
         """The learning rates of a phase."""

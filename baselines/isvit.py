@@ -21,8 +21,8 @@ from aiqvit.quant.observers import PercentileMSE
 from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.reparam import reparameterize
 from aiqvit.quant.shift_log import ShiftUniformLog2
-from aiqvit.quant.surgery import quant_layers, set_mode
-from aiqvit.recon.loop import Group, Schedule, all_norms, reconstruct, uniform_sampler
+from aiqvit.quant.surgery import quant_layers
+from aiqvit.recon.loop import Group, Schedule, keep_better, reconstruct, uniform_sampler
 from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
 
 
@@ -62,12 +62,9 @@ class ISViT(Method):
             if train:
                 self.train(data, steps, 1.0, generator, job)
             reparameterize(data.unit)
-            set_mode(data.unit, "observe", activations=False)
-            before = all_norms(data).mean().item()  # the first forward pass sets the ranges of the weights
-            if train:
-                self.train(data, steps, 0.0, generator, job)
-            return {"loss_before": before, "loss_after": all_norms(data).mean().item(),
-                    "seconds": round(time.perf_counter() - began, 2)}
+            observe_unit(data, self.init_images, activations=False)
+            losses = self.train(data, steps, 0.0, generator, job) if train else {}
+            return {**losses, "seconds": round(time.perf_counter() - began, 2)}
 
         return repair(job, self.scheme(job), mend, init_images=self.init_images, memory_gb=self.memory_gb)
 
@@ -82,10 +79,11 @@ class ISViT(Method):
             "post_softmax": lambda: ShiftUniformLog2(a, official_levels=self.official_levels),
         }
 
-    def train(self, data: UnitData, steps: int, mix: float, generator: torch.Generator, job: Job) -> None:
+    def train(self, data: UnitData, steps: int, mix: float, generator: torch.Generator, job: Job) -> dict:
         """Train every weight and bias of the unit's layers; `mix` 1 feeds full-precision inputs."""
         layers = [layer for _, layer in quant_layers(data.unit)]
         trained = tuple(p for layer in layers for p in (layer.weight, layer.bias) if p is not None)
         sample = uniform_sampler(torch.arange(len(data.inputs)), self.batch, generator)
-        reconstruct(data, [Group(trained, self.rate)], Schedule(steps, self.batch, self.loss, mix), sample,
-                    progress=job.progress)
+        return keep_better(data, self.loss, lambda: reconstruct(
+            data, [Group(trained, self.rate)], Schedule(steps, self.batch, self.loss, mix), sample,
+            progress=job.progress))

@@ -19,7 +19,7 @@ from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
 from aiqvit.quant.observers import RangeAndZero, Shrink
 from aiqvit.quant.quantizers import Uniform
-from aiqvit.recon.loop import Schedule, all_norms
+from aiqvit.recon.loop import Schedule
 from aiqvit.recon.rounded import RoundingRates, train_rounding
 from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
 from baselines.brecq import eight_bit_ends
@@ -79,15 +79,14 @@ class QDrop(Method):
 
     def reconstruct(self, data: UnitData, generator: torch.Generator, job: Job) -> dict:
         """Train one unit; return its log entry."""
-        began, before = time.perf_counter(), all_norms(data).mean().item()
+        began = time.perf_counter()
         loss = "kl" if is_head(data.unit) else self.loss
         activations = [q for name, q in sites(data.unit) if not name.endswith("weight_quantizer")]
         for q in activations:
             q.drop = self.drop
-        train_rounding(data, Schedule(self.steps, self.batch, loss, mix=1 - self.drop),
-                       RoundingRates(self.rounding_rate, self.scale_rate, self.penalty, self.warm_up), generator,
-                       job.progress)
+        rates = RoundingRates(self.rounding_rate, self.scale_rate, self.penalty, self.warm_up)
+        losses = train_rounding(data, Schedule(self.steps, self.batch, loss, mix=1 - self.drop), rates, generator,
+                                job.progress)
         for q in activations:
             q.drop = 0.0
-        return {"loss_before": before, "loss_after": all_norms(data).mean().item(),
-                "seconds": round(time.perf_counter() - began, 2)}
+        return {**losses, "seconds": round(time.perf_counter() - began, 2)}

@@ -10,10 +10,18 @@ from typing import TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
+_shown = {"progress": True}
+
+
+def quiet() -> None:
+    """Show nothing from now on in this process: several at once would garble one screen."""
+    _shown["progress"] = False
 
 
 def progress(items: Iterable[T], description: str = "", total: int | None = None) -> Iterable[T]:
     """Yield `items`, showing how far the loop is; `total` is their number when `items` has no length."""
+    if not _shown["progress"]:
+        return items
     if sys.stderr.isatty():
         return tqdm(items, description, total=total, leave=False, file=sys.stderr, dynamic_ncols=True)
     return _lines(items, description)

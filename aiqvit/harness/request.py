@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class Request:
     limit: int | None = None
     batch_size: int = 32
     device: str = "auto"
+    workers: int = 1
+    threads: int | None = None  # None: the cores shared out among the workers
     settings: tuple[str, ...] = ()
     strict: bool = False
 
@@ -38,7 +41,8 @@ class Request:
         self.place()
         if self.preset not in (None, *PRESETS):
             raise UserError(f"preset {self.preset!r}: expected one of {', '.join(PRESETS)}")
-        for name, value in (("calib", self.calib), ("limit", self.limit), ("batch-size", self.batch_size)):
+        for name, value in (("calib", self.calib), ("limit", self.limit), ("batch-size", self.batch_size),
+                            ("workers", self.workers), ("threads", self.threads)):
             if value is not None and value < 1:
                 raise UserError(f"--{name} {value}: expected a number of at least 1")
         if self.weights is not None and not Path(self.weights).is_file():
@@ -89,6 +93,12 @@ class Request:
         if int(index or 0) >= count:
             raise UserError(f"device {self.device!r} is not there: this machine has {count} usable CUDA GPUs")
         return f"cuda:{index or 0}"
+
+    def threads_on(self, device: str) -> int:
+        """CPU threads of one run; 0 on a GPU, where they change nothing."""
+        if device != "cpu":
+            return 0
+        return self.threads or max((os.cpu_count() or 1) // self.workers, 1)
 
     def preset_for(self, task: Task, device: str) -> str:
         """The preset asked for, or the default for the data and the device."""

@@ -38,6 +38,8 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
         "scheme": [],
         "manifest": manifest(device),
     }
+    if item.spec.threads:
+        torch.set_num_threads(item.spec.threads)
     seed_everything(item.spec.seed)
     asked = item.method.images
     batches = [to_device(b, device) for b in task.calibration(subject, asked, item.spec.seed, item.explicit)]

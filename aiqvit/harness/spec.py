@@ -29,6 +29,7 @@ class RunSpec:
     seed: int
     limit: int | None  # images to evaluate; None for all
     device: str  # cpu or cuda
+    threads: int  # of the CPU, which change the order of sums; 0 on a GPU
 
     def canonical(self) -> str:
         """The spec as JSON that depends on nothing but its values."""

@@ -55,6 +55,7 @@ def plan(request: Request, name: str) -> Plan:
             seed=seed,
             limit=request.limit if request.limit is not None and request.limit < task.val_images else None,
             device=device.partition(":")[0],
+            threads=request.threads_on(device),
         )
 
     runs = []

@@ -25,6 +25,7 @@ class QuantLayer(nn.Module):
         self.weight, self.bias = source.weight, source.bias
         self.input_quantizer, self.weight_quantizer = inputs, weights
         self.compensation: Callable[[Tensor, Quantizer], Tensor] | None = None
+        self.input_power: Tensor | None = None  # (in,), root mean square of each input when ranges were last observed
 
     def quantized_weight(self) -> Tensor:
         """The weight as the layer uses it, in the shape of `weight`."""
@@ -33,8 +34,14 @@ class QuantLayer(nn.Module):
         return self.weight_quantizer(self.weight, self.output_error)
 
     def output_error(self, weight: Tensor) -> Tensor:
-        """The weight scaled so that its squared error is that of the output; here: not scaled."""
-        return weight
+        """The weight, each column times the size of its input: its squared error is then that of the output."""
+        return weight if self.input_power is None else weight * self.input_power
+
+    def pace(self) -> Tensor | None:
+        """How fast each column should learn, (in,), at most 1: less where the input is larger than the average."""
+        if self.input_power is None:
+            return None
+        return (self.input_power.mean() / self.input_power.clamp(min=1e-12)).clamp(max=1)
 
 
 class QuantLinear(QuantLayer, nn.Linear):
@@ -50,10 +57,6 @@ class QuantLinear(QuantLayer, nn.Linear):
         if self.weight_quantizer.mode == "observe":
             self.input_power = x.detach().flatten(0, -2).square().mean(0).sqrt()  # (in,)
         return F.linear(x, self.quantized_weight(), self.bias)
-
-    def output_error(self, weight: Tensor) -> Tensor:
-        """weight: (out, in), each column times the root mean square of its input when ranges were last observed."""
-        return weight * self.input_power
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):

@@ -105,6 +105,30 @@ def all_norms(data: UnitData) -> Tensor:
     return torch.cat(norms)
 
 
+@torch.no_grad()
+def mean_loss(data: UnitData, loss: str) -> float:
+    """The loss of the unit (a key of `LOSSES`) over all calibration samples, batch by batch."""
+    total, device = 0.0, device_of(data.unit)
+    for (args, kwargs), ((target,), _) in zip(data.inputs.calls(device), data.targets.calls(device), strict=True):
+        total += LOSSES[loss](first(data.unit(*args, **kwargs)), target).item() * len(target)
+    return total / len(data.targets)
+
+
+def keep_better(data: UnitData, loss: str, train: Callable[[], None]) -> dict:
+    """Train the unit; put it back as it was if its loss over all samples rose. Returns the losses for the log.
+
+    Where a few activations are huge, most others share code 0, and straight-through gradients, which do not see that,
+    can lead a unit away from any good state.
+    """
+    before = mean_loss(data, loss)
+    saved = {key: value.clone() for key, value in data.unit.state_dict().items()}
+    train()
+    after = mean_loss(data, loss)
+    if not (kept := after <= before):
+        data.unit.load_state_dict(saved)
+    return {"loss_before": before, "loss_after": after, "kept": kept}
+
+
 @torch.enable_grad()
 def reconstruct(
     data: UnitData,

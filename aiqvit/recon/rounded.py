@@ -9,7 +9,7 @@ import torch
 
 from aiqvit.quant.card import sites
 from aiqvit.quant.surgery import quant_layers
-from aiqvit.recon.loop import Group, Schedule, reconstruct, uniform_sampler
+from aiqvit.recon.loop import Group, Schedule, keep_better, reconstruct, uniform_sampler
 from aiqvit.recon.rounding import RoundingPenalty, place_rounding, settle_rounding
 from aiqvit.recon.walk import UnitData
 
@@ -25,8 +25,16 @@ class RoundingRates:
 
 
 def train_rounding(data: UnitData, schedule: Schedule, rates: RoundingRates, generator: torch.Generator,
-                   progress: Callable) -> None:
-    """Train the rounding of every layer of the unit and its activation scales; at the end the rounding is hard."""
+                   progress: Callable) -> dict:
+    """Train the rounding of every layer of the unit and its activation scales; at the end the rounding is hard.
+
+    Returns the losses for the log.
+    """
+    return keep_better(data, schedule.loss, lambda: _train(data, schedule, rates, generator, progress))
+
+
+def _train(data: UnitData, schedule: Schedule, rates: RoundingRates, generator: torch.Generator,
+           progress: Callable) -> None:
     layers = [layer for _, layer in quant_layers(data.unit)]
     rounders = place_rounding(layers) if rates.rounding else ()
     activations = [q for name, q in sites(data.unit) if not name.endswith("weight_quantizer")]

@@ -20,6 +20,7 @@ SPEC = RunSpec(
     seed=0,
     limit=None,
     device="cpu",
+    threads=1,
 )
 
 

@@ -7,7 +7,19 @@ from torch import nn
 from aiqvit.interfaces import Diverged
 from aiqvit.recon.capture import Samples, Spill
 from aiqvit.recon.curriculum import Curriculum, pace
-from aiqvit.recon.loop import Group, Schedule, all_norms, frobenius, reconstruct, relative, squared, uniform_sampler
+from aiqvit.recon.loop import (
+    LOSSES,
+    Group,
+    Schedule,
+    all_norms,
+    evaluate,
+    frobenius,
+    keep_better,
+    reconstruct,
+    relative,
+    squared,
+    uniform_sampler,
+)
 from aiqvit.recon.walk import UnitData
 
 
@@ -39,6 +51,38 @@ def test_a_loss_that_is_not_finite_names_the_unit():
         reconstruct(data, [Group((data.unit.bias,), 0.1)], Schedule(5, 4), lambda step: [0, 1, 2, 3])
 
 
+def test_a_unit_that_training_makes_worse_is_put_back():
+    data = linear_data()
+    start = {key: value.clone() for key, value in data.unit.state_dict().items()}
+    worse = keep_better(data, "mse", lambda: data.unit.bias.data.add_(10.0))
+    assert not worse["kept"] and worse["loss_after"] > worse["loss_before"]
+    assert all(torch.equal(start[key], value) for key, value in data.unit.state_dict().items())
+    x, y = data.inputs.gather(range(12))[0][0], data.targets.gather(range(12))[0][0]
+    assert worse["loss_before"] == pytest.approx(squared(data.unit(x), y).item(), rel=1e-5)
+    better = keep_better(data, "mse", lambda: data.unit.weight.data.fill_(1.0))
+    assert better["kept"] and torch.equal(data.unit.weight, torch.ones(3, 4))
+
+
+def test_inputs_are_mixed_element_by_element():
+    data, seen = linear_data(), []
+    data.fp_inputs = Samples(Spill(2**20))
+    data.fp_inputs.append((torch.full((12, 5, 4), 100.0),))
+    data.unit.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    for mix in (0.0, 0.25, 1.0):
+        evaluate(data, range(12), squared, mix)
+    shares = [(x == 100).float().mean().item() for x in seen]
+    assert shares[0] == 0 and 0.15 < shares[1] < 0.35 and shares[2] == 1
+
+
+def test_importance_weights_every_element():
+    data = linear_data()
+    data.importance = Samples(Spill(2**20))
+    data.importance.append((torch.arange(12.0)[:, None, None].expand(12, 5, 3),))
+    x, y = data.inputs.gather(range(12))[0][0], data.targets.gather(range(12))[0][0]
+    explicit = ((data.unit(x) - y) * torch.arange(12.0)[:, None, None]).square().mean()
+    torch.testing.assert_close(evaluate(data, range(12), squared), explicit)
+
+
 def test_penalty_and_hooks_are_called():
     data, seen = linear_data(), []
     data.unit.bias.data.fill_(5.0)
@@ -54,6 +98,9 @@ def test_losses_are_the_explicit_sums():
     explicit = sum((a[i] - b[i]).norm() for i in range(3)) / 3
     torch.testing.assert_close(frobenius(a, b), explicit)
     torch.testing.assert_close(squared(a, b), ((a - b) ** 2).sum() / 60)
+    torch.testing.assert_close(LOSSES["l2.4"](a, b), ((a - b).abs() ** 2.4).sum() / 60)
+    p, q = a[:, 0].softmax(1), b[:, 0].softmax(1)
+    torch.testing.assert_close(LOSSES["kl"](a[:, 0], b[:, 0]), (q * (q / p).log()).sum() / 3)
     by_channel = sum(((a - b)[..., c] ** 2).sum() / (b[..., c] ** 2).sum() for c in range(5)) / 5
     in_all = ((a - b) ** 2).sum() / (b**2).sum()
     torch.testing.assert_close(relative(a, b), by_channel + in_all)

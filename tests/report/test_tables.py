@@ -16,7 +16,7 @@ class Fake(Method):
 
 
 def make(method, model, top1, bits="4/4", seed=0, status="done", label=None):
-    spec = RunSpec("imagenet", model, "w", "d", method, {}, "c", "quick", bits, seed, None, "cpu")
+    spec = RunSpec("imagenet", model, "w", "d", method, {}, "c", "quick", bits, seed, None, "cpu", 1)
     fp32 = {"top1": 80.0, "top5": 95.0}
     record = {
         "id": spec.id,
