@@ -156,7 +156,7 @@ class AIQViT(Method):
             if self.inherit:
                 return ranks
         for name, layer in layers.items():
-            layer.compensation = LowRank(layer.weight, ranks[name][0], self.form, layer.pace())
+            layer.compensation = LowRank(layer.weight, ranks[name][0], self.form)
         return ranks
 
 

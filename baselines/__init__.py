@@ -5,6 +5,8 @@ METHODS: dict[str, str] = {
     "minmax": "baselines.minmax:MinMax",
     "brecq": "baselines.brecq:BRECQ",
     "qdrop": "baselines.qdrop:QDrop",
+    "ptq4vit": "baselines.ptq4vit:PTQ4ViT",
+    "apqvit": "baselines.apqvit:APQViT",
     "repqvit": "baselines.repqvit:RepQViT",
     "isvit": "baselines.isvit:ISViT",
     "aiqvit": "aiqvit.method:AIQViT",

@@ -37,12 +37,6 @@ class QuantLayer(nn.Module):
         """The weight, each column times the size of its input: its squared error is then that of the output."""
         return weight if self.input_power is None else weight * self.input_power
 
-    def pace(self) -> Tensor | None:
-        """How fast each column should learn, (in,), at most 1: less where the input is larger than the average."""
-        if self.input_power is None:
-            return None
-        return (self.input_power.mean() / self.input_power.clamp(min=1e-12)).clamp(max=1)
-
 
 class QuantLinear(QuantLayer, nn.Linear):
     """y = Q(x) Q(W)^T + bias."""

@@ -19,11 +19,10 @@ class LowRank(nn.Module):
     """Learnable B A, (out, r) by (r, in), beside a frozen weight W0; B starts at 0, A as LoRA's.
 
     form "merged" uses Q(W0 + BA) (nothing is left at inference), "outside" Q(W0) + BA (a full-precision branch
-    stays), "qllm" trains Q(W0) + BA / r and then quantizes W0 + BA / r, as QLLM does. `pace` (in,) multiplies the
-    columns of BA: a weight whose input is hundreds of times the others' (some ViTs have such) must move slowly.
+    stays), "qllm" trains Q(W0) + BA / r and then quantizes W0 + BA / r, as QLLM does.
     """
 
-    def __init__(self, weight: Tensor, rank: int, form: str = "merged", pace: Tensor | None = None) -> None:
+    def __init__(self, weight: Tensor, rank: int, form: str = "merged") -> None:
         super().__init__()
         if form not in FORMS:
             raise ValueError(f"form {form!r}: expected one of {', '.join(FORMS)}")
@@ -31,7 +30,6 @@ class LowRank(nn.Module):
         self.rank, self.form = rank, form
         self.A = nn.Parameter(flat.new_empty(rank, flat.shape[1]))  # (r, in)
         self.B = nn.Parameter(flat.new_zeros(flat.shape[0], rank))  # (out, r)
-        self.register_buffer("pace", pace, persistent=False)
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
 
     def trainables(self, quantizer: Quantizer) -> list[tuple[nn.Parameter, float]]:
@@ -40,8 +38,7 @@ class LowRank(nn.Module):
 
     def delta(self, weight: Tensor) -> Tensor:
         """BA in the shape of `weight`; divided by r in form "qllm"."""
-        A = self.A if self.pace is None else self.A * self.pace
-        delta = (self.B @ A).view_as(weight)
+        delta = (self.B @ self.A).view_as(weight)
         return delta / self.rank if self.form == "qllm" else delta
 
     def forward(self, weight: Tensor, quantizer: Quantizer) -> Tensor:
@@ -58,10 +55,9 @@ class RankMixture(nn.Module):
     candidates are renormalised: each of them contains W0.
     """
 
-    def __init__(self, weight: Tensor, ranks: tuple[int, ...], form: str, drop: float,
-                 pace: Tensor | None = None) -> None:
+    def __init__(self, weight: Tensor, ranks: tuple[int, ...], form: str, drop: float) -> None:
         super().__init__()
-        self.candidates = nn.ModuleList(LowRank(weight, rank, form, pace) for rank in ranks)
+        self.candidates = nn.ModuleList(LowRank(weight, rank, form) for rank in ranks)
         self.alpha = nn.Parameter(weight.new_zeros(len(ranks)))
         self.drop = drop
         self.keep = torch.ones(len(ranks))

@@ -37,8 +37,7 @@ def search_ranks(data: UnitData, layers: dict[str, QuantLayer], config: SearchCo
     mixtures: dict[str, RankMixture] = {}
     for name, layer in layers.items():
         ranks = candidate_ranks(layer.weight, config.ranks, config.full_rank)
-        layer.compensation = mixtures[name] = RankMixture(layer.weight, ranks, config.form, config.drop,
-                                                                   layer.pace())
+        layer.compensation = mixtures[name] = RankMixture(layer.weight, ranks, config.form, config.drop)
     order = torch.randperm(len(data.inputs), generator=generator)
     half = max(len(order) // 2, 1)
     training, validation = order[:half], order[half:] if len(order) > 1 else order

@@ -1,0 +1,85 @@
+"""What flows through the layers of a unit in full precision: inputs, and gradients of a loss at the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from aiqvit.quant.layers import QuantLayer, QuantMatMul
+
+Operation = QuantLayer | QuantMatMul
+
+
+@dataclass
+class Trace:
+    """Calls of one module over the calibration set: its tensor arguments and dL/d(output), samples along dim 0."""
+
+    inputs: tuple[Tensor, ...]
+    gradient: Tensor  # the shape of the output
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """All floating-point tensors in nested tuples, lists and dictionaries."""
+    if isinstance(output, Tensor):
+        return [output] if output.is_floating_point() else []
+    parts = output.values() if isinstance(output, dict) else output if isinstance(output, list | tuple) else ()
+    return [tensor for part in parts for tensor in tensors_of(part)]
+
+
+def probe_loss(output: Any, generator: torch.Generator, probe: str = "sampled") -> Tensor:
+    """A loss at the model's own output whose gradient is not zero, summed over samples.
+
+    PTQ4ViT's loss compares the model with itself, so its true gradient is 0. For logits (B, classes) "sampled" draws
+    labels from the model's own softmax, so that the expected square of the gradient is the Fisher information;
+    "pseudo_label" takes the most likely class. Other outputs are multiplied by unit-variance noise.
+    """
+    loss = 0.0
+    for tensor in tensors_of(output):
+        if tensor.dim() != 2:
+            noise = torch.randn(tensor.shape, generator=generator).to(tensor)
+            loss = loss + (tensor * noise).sum()
+            continue
+        shares = tensor.detach().softmax(-1).cpu()
+        labels = shares.argmax(-1) if probe == "pseudo_label" else torch.multinomial(shares, 1, generator=generator)
+        loss = loss + cross_entropy(tensor, labels.flatten().to(tensor.device), reduction="sum")
+    return loss
+
+
+@torch.enable_grad()
+def traces(model: nn.Module, unit: str, wanted: Iterable[nn.Module], batches: Iterable, forward: Callable,
+           loss: Callable[[Any], Tensor]) -> dict[nn.Module, Trace]:
+    """Run the model and the backward pass of `loss(output)` down to `unit`; return the trace of every wanted module.
+
+    Modules that are called several times a pass keep the last call. Everything is kept on the CPU.
+    """
+    seen: dict[nn.Module, list[tuple[tuple[Tensor, ...], Tensor]]] = {module: [] for module in wanted}
+    now: dict[nn.Module, tuple[tuple[Tensor, ...], Tensor]] = {}
+
+    def start(_: nn.Module, args: tuple) -> tuple:
+        return tuple(a.detach().requires_grad_() if isinstance(a, Tensor) and a.is_floating_point() else a
+                     for a in args)
+
+    def keep(module: nn.Module, args: tuple, output: Any) -> None:
+        output = output[0] if isinstance(output, tuple | list) else output
+        output.retain_grad()
+        now[module] = (tuple(a.detach().cpu() for a in args if isinstance(a, Tensor)), output)
+
+    hooks = [model.get_submodule(unit).register_forward_pre_hook(start)]
+    hooks += [module.register_forward_hook(keep) for module in seen]
+    try:
+        for batch in batches:
+            now.clear()
+            loss(forward(model, batch)).backward()
+            for module, (inputs, output) in now.items():
+                seen[module].append((inputs, output.grad.cpu()))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {module: Trace(tuple(map(torch.cat, zip(*(inputs for inputs, _ in calls), strict=True))),
+                          torch.cat([gradient for _, gradient in calls]))
+            for module, calls in seen.items() if calls}

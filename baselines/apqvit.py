@@ -1,0 +1,132 @@
+"""APQ-ViT: towards accurate post-training quantization for vision transformers (Ding et al., ACM MM 2022).
+
+A reimplementation without official code; the paper's formulas are not at hand, so much of it is reconstructed:
+quantizers and scale grid as in PTQ4ViT, but candidates are scored at the output of the block, by squared error times
+squared gradient, of which the smallest part is left out in every sample ("bottom elimination", `rho`); post-Softmax
+maps get asymmetric uniform codes over their whole range, which keeps the largest probabilities ("Matthew effect").
+Inputs of a block are those of full precision; layers are searched in forward order, the other ones as they stand. The
+three groups of rows of qkv keep their own base scales and share the factor.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from aiqvit.interfaces import Job, Method
+from aiqvit.quant.card import sites
+from aiqvit.quant.layers import QuantLayer
+from aiqvit.quant.observers import MinMax
+from aiqvit.quant.quantizers import Float, Quantizer, Uniform
+from aiqvit.quant.surgery import observe, observe_rest, quantize_model
+from aiqvit.recon.capture import Samples, Spill, device_of, first, first_images, unit_inputs, unit_outputs
+from aiqvit.recon.gradients import probe_loss, traces
+from aiqvit.recon.scale_search import Grid, group_maxima, search_range
+
+
+@dataclass(frozen=True)
+class APQViT(Method):
+    """Block-wise calibration with bottom elimination."""
+
+    title: ClassVar[str] = "APQ-ViT"
+    note: ClassVar[str] = "reimplementation, unverified: there is no official code."
+    presets: ClassVar[dict[str, dict]] = {
+        "paper": {},
+        "quick": {"steps": 24, "rounds": 1, "score_images": 8},
+        "smoke": {"images": 4, "steps": 4, "rounds": 1, "score_images": 2},
+    }
+
+    images: int = 32
+    start: float = 0.01  # least multiple of the base scale
+    end: float = 1.2
+    steps: int = 100
+    rounds: int = 3
+    rho: float = 0.5  # share of a sample's smallest contributions that is left out
+    score_images: int = 0  # images that score a candidate; 0: all
+    protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
+
+    def quantize(self, job: Job) -> nn.Module:
+        """See `Method`. One log entry a unit: the score at the end, seconds."""
+        model, generator = quantize_model(job.model, self.scheme(job)), torch.Generator().manual_seed(job.seed)
+        images = first_images(job, self.images)
+        for unit in job.units:
+            began, module = time.perf_counter(), model.get_submodule(unit)
+            loss = partial(probe_loss, generator=generator)
+            gradient = traces(model, unit, [module], [images], job.forward, loss)[module].gradient
+            inputs = unit_inputs(model, unit, [images], job.forward, Spill(2**32))
+            score = self.search(module, inputs, gradient, partial(job.progress, description=unit))
+            for _, quantizer in sites(module):
+                quantizer.mode = "off"  # the next unit is searched behind full precision
+            job.log.append({"unit": unit, "score": score, "seconds": round(time.perf_counter() - began, 2)})
+        for unit in job.units:
+            for _, quantizer in sites(model.get_submodule(unit)):
+                quantizer.mode = "on"
+        observe_rest(model, lambda m: job.forward(m, images))
+        return model
+
+    def scheme(self, job: Job) -> dict:
+        """Role -> quantizer."""
+        w, a = job.bits.weight, job.bits.activation
+        return {
+            "weight": lambda: Uniform(w, observer=MinMax(), symmetric=True),
+            "weight:qkv": lambda: Uniform(w, 0, MinMax(), symmetric=True),
+            "weight:patch_embed": lambda: Uniform(w, 0, MinMax(), symmetric=True),
+            "activation": lambda: Uniform(a, observer=MinMax(), symmetric=True),
+            "post_softmax": lambda: Uniform(a, observer=MinMax()),
+            "image": Float if self.protocol == "paper" else lambda: Uniform(8, observer=MinMax()),
+        }
+
+    def search(self, unit: nn.Module, inputs: Samples, gradient: Tensor, progress: Callable) -> float:
+        """Set all ranges of a unit; return the last score."""
+        raw, device = unit_outputs(unit, inputs, Spill(2**32)), device_of(unit)
+        everything, kwargs = inputs.gather(range(len(inputs)), device)
+        observe(unit, lambda m: m(*everything, **kwargs))
+        chosen = range(min(self.score_images or len(inputs), len(inputs)))
+        args, kwargs = inputs.gather(chosen, device)
+        (target,), _ = raw.gather(chosen, device)
+        weight = gradient[: len(chosen)].to(device).square()
+
+        def error() -> Tensor:
+            with torch.no_grad():
+                off = (first(unit(*args, **kwargs)) - target).square_().mul_(weight)
+            return eliminated(off, self.rho).reshape(1)
+
+        todo = list(searched(unit))
+        for _ in range(self.rounds):
+            for quantizer, base, widen in progress(todo):
+                highs = [torch.full((1,), f, device=device) for f in Grid(self.start, self.end, self.steps).factors()]
+                search_range(quantizer, highs, error, lambda f: widen(f * base))  # noqa: B023
+        return error().item()
+
+
+def eliminated(contributions: Tensor, rho: float) -> Tensor:
+    """Sum of the contributions without the smallest share `rho` of each sample: (B, ...) to a scalar."""
+    flat = contributions.flatten(1)
+    keep = flat.shape[1] - int(rho * flat.shape[1])
+    return flat.sum() if keep == flat.shape[1] else flat.topk(keep, dim=1, sorted=False).values.sum()
+
+
+def searched(unit: nn.Module) -> Iterator[tuple[Quantizer, Tensor, Callable[[Tensor], Tensor]]]:
+    """Quantizers of a unit in forward order with their base range, (groups,), and how it becomes their parameter.
+
+    Images and post-Softmax maps keep the whole range that they were observed with.
+    """
+    layers = {id(layer.weight_quantizer): layer for layer in unit.modules() if isinstance(layer, QuantLayer)}
+    for _, q in sites(unit):
+        if q.role in ("image", "post_softmax"):
+            continue
+        if (layer := layers.get(id(q))) is None:
+            yield q, q.scale.detach() * (2 ** (q.bits - 1) - 0.5), lambda high: high
+            continue
+        rows = len(layer.weight)
+        groups = 3 if q.role == "qkv" else 1 if q.axis is None else rows
+        shape = (-1, *[1] * (layer.weight.dim() - 1)) if q.axis == 0 else (1,)
+        repeat = rows // groups if q.axis == 0 else 1
+        yield q, group_maxima(layer.weight, groups), (
+            lambda high, repeat=repeat, shape=shape: high.repeat_interleave(repeat).reshape(shape))
