@@ -32,7 +32,7 @@ def bench(args: Namespace) -> int:
     failed = 0
     shown = []
     for grid in plans:
-        records = _run(grid, store, args.force, request.workers)
+        records = _run(grid, store, args.force, request)
         failed += sum(record["status"] == "failed" for record in records.values())
         table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records)
         for kind in formats:
@@ -88,7 +88,7 @@ def _dry_run(grid: Plan, store: Store) -> None:
         print(f"{states.get(record['status'], 'pending'):<22} {run.spec.id}")
 
 
-def _run(grid: Plan, store: Store, force: bool, workers: int) -> dict[str, Record]:
+def _run(grid: Plan, store: Store, force: bool, request: Request) -> dict[str, Record]:
     task = grid.task
     images = f"{task.val_images} images to evaluate, {task.train_images} to calibrate on"
     print(f"{task.label}: {images}; preset {grid.preset}, {grid.device}, {len(grid.runs)} runs", flush=True)
@@ -97,8 +97,8 @@ def _run(grid: Plan, store: Store, force: bool, workers: int) -> dict[str, Recor
     def before(run: Run, number: int) -> None:
         print(f"[{number}/{len(grid.runs)}] {_name(run)} ...", flush=True)
 
-    side_by_side = workers > 1
-    ended = execute_side_by_side(grid, store, force, workers) if side_by_side else execute(grid, store, force, before)
+    side_by_side = request.workers > 1
+    ended = execute_side_by_side(grid, store, force, request) if side_by_side else execute(grid, store, force, before)
     for run, record, fresh in ended:
         records[run.spec.id] = record
         print(_line(run, record, fresh, task.metrics), flush=True)

@@ -9,22 +9,23 @@ from multiprocessing import get_context
 from typing import Any
 
 from aiqvit.harness import progress, runner
+from aiqvit.harness.request import Request
 from aiqvit.harness.spec import Run
 from aiqvit.harness.store import Record, Store, plain
-from aiqvit.interfaces import Subject, Task, UserError
+from aiqvit.harness.sweep import Plan
+from aiqvit.interfaces import UserError
 
 _state: dict[str, Any] = {}  # of a worker process: what all its runs share, and the model it loaded last
 
 
-def execute_side_by_side(grid: Any, store: Store, force: bool, workers: int) -> Iterator[tuple[Run, Record, bool]]:
-    """Yield every run of a `sweep.Plan` as it ends, with its record and whether it was executed now.
+def execute_side_by_side(grid: Plan, store: Store, force: bool, request: Request) -> Iterator[tuple[Run, Record, bool]]:
+    """Yield every run of the grid as it ends, with its record and whether it was executed now.
 
     Full-precision runs come first, because the records of the others hold their metrics. Raises `UserError` when a
     worker process dies.
     """
     fp32: dict[str, dict] = {}
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (grid.task, grid.weights, grid.device,
-                                                                     grid.batch_size)) as pool:
+    with ProcessPoolExecutor(request.workers, get_context("spawn"), _start, (request, grid.task.name)) as pool:
         try:
             for reference in (True, False):
                 running: dict[Future, Run] = {}
@@ -53,13 +54,13 @@ def _remember(fp32: dict[str, dict], item: Run, record: Record) -> None:
         fp32[item.spec.model] = record["fp32"] = record["metrics"]
 
 
-def _start(task: Task, weights: str | None, device: str, batch_size: int) -> None:
+def _start(request: Request, task: str) -> None:
     progress.quiet()
-    _state.update(task=task, weights=weights, device=device, batch_size=batch_size, subject=None)
+    _state.update(request=request, task=request.open_task(task), device=request.place(), subject=None)
 
 
 def _run(item: Run, fp32: dict | None) -> Record:
-    subject: Subject | None = _state["subject"]
+    request, task, subject = _state["request"], _state["task"], _state["subject"]
     if subject is None or subject.name != item.spec.model:
-        subject = _state["subject"] = _state["task"].load(item.spec.model, _state["weights"])
-    return plain(runner.run(item, _state["task"], subject, _state["device"], _state["batch_size"], fp32))
+        subject = _state["subject"] = task.load(item.spec.model, request.weights)
+    return plain(runner.run(item, task, subject, _state["device"], request.batch_size, fp32))
