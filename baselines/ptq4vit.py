@@ -111,8 +111,9 @@ class PTQ4ViT(Method):
         def widen(high: Tensor) -> Tensor:  # (groups,) to (out, 1, ...), or (1,) for the tensor
             return high if q_w.axis is None else high.repeat_interleave(len(weight) // groups).reshape(shape)
 
-        q_x.set_range(-x_high, x_high)
         fixed = q_x.role == "image"
+        if not fixed:
+            q_x.set_range(-x_high, x_high)
         for _ in range(self.rounds):
             x_hat = x if fixed else q_x.fake(x)
             search_range(q_w, self.candidates(w_high), lambda: output_error(

@@ -1,0 +1,70 @@
+"""PTQ4ViT: its layer search is the explicit one, its switches work, all-zero weights do no harm."""
+
+import pytest
+import torch
+
+from aiqvit.interfaces import Bits, Job
+from aiqvit.quant.card import scheme_card, sites
+from aiqvit.quant.quantizers import Float
+from baselines.ptq4vit import PTQ4ViT
+from tests.models import FAMILIES, images, tiny, units
+
+SMOKE = PTQ4ViT.presets["smoke"]
+
+
+def run(family: str = "vit", bits: str = "4/4", model: torch.nn.Module | None = None, **settings) -> torch.nn.Module:
+    torch.manual_seed(0)
+    job = Job(model or tiny(family), units(family), list(images(8).split(4)), Bits.parse(bits))
+    return PTQ4ViT(**{**SMOKE, **settings}).quantize(job)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_twin_quantizers_and_row_groups_are_where_they_belong(family):
+    model = run(family)
+    rows = {(row["role"], row["kind"]): row for row in scheme_card(model)}
+    assert rows["post_softmax", "activation"]["quantizer"] == "twin-softmax"
+    assert rows["post_gelu", "activation"]["quantizer"] == "twin-gelu"
+    assert rows["qkv", "weight"]["note"] == "3 groups of rows"
+    for name, q in sites(model):
+        if q.role == "qkv" and name.endswith("weight_quantizer"):
+            assert q.scale.flatten().unique().numel() <= 3
+        assert q.mode == "on"
+
+
+@pytest.mark.parametrize("settings", [
+    {"metric": "cosine"}, {"metric": "mse"}, {"probe": "pseudo_label"}, {"twin": False}, {"official_sum": True},
+    {"rounds": 2}, {"steps": 9}, {"start": 0.5}, {"score_rows": 0}, {"protocol": "paper"},
+])
+def test_every_switch_changes_the_result(settings):
+    with torch.no_grad():
+        assert not torch.equal(run(**settings)(images()), run()(images()))
+
+
+def test_an_input_scale_is_the_best_of_its_grid_given_the_weights():
+    """One layer alone: after one round the input's range minimises the weighted error, found by a plain loop."""
+    method = PTQ4ViT(**{**SMOKE, "score_rows": 0, "steps": 20, "metric": "mse"})
+    torch.manual_seed(0)
+    model = tiny("vit")
+    fp = model.blocks[0].attn.proj.weight.clone()
+    job = Job(model, ("blocks.0",), [images(4)], Bits(3, 3))
+    seen = {}
+    hook = model.blocks[0].attn.proj.register_forward_hook(lambda m, args, out: seen.update(x=args[0].detach()))
+    with torch.no_grad():
+        model(images(4))
+    hook.remove()
+    layer = method.quantize(job).blocks[0].attn.proj
+    x, weight = seen["x"].flatten(0, 1), layer.weight_quantizer.fake(layer.weight)
+    raw, base, errors = x @ fp.T, x.abs().max(), []
+    for i in range(21):
+        scale = base * (0.01 + i * 1.19 / 20) / 3.5
+        errors.append((((x / scale).round().clamp(-4, 3) * scale) @ weight.T - raw).square().sum().item())
+    best = base * (0.01 + errors.index(min(errors)) * 1.19 / 20) / 3.5
+    assert layer.input_quantizer.scale.item() == pytest.approx(best.item(), rel=1e-4)
+
+
+def test_all_zero_weights_and_the_papers_ends():
+    model = tiny("vit")
+    model.blocks[0].mlp.fc1.weight.data.zero_()
+    with torch.no_grad():
+        assert run(model=model)(images()).isfinite().all()
+    assert isinstance(run(protocol="paper").patch_embed.proj.input_quantizer, Float)

@@ -1,0 +1,80 @@
+"""Gradients at layers of the full-precision model, against finite differences."""
+
+import copy
+
+import pytest
+import torch
+
+from aiqvit.quant.layers import QuantLayer, QuantMatMul
+from aiqvit.quant.quantizers import Uniform
+from aiqvit.quant.surgery import quantize_model
+from aiqvit.recon.gradients import probe_loss, tensors_of, traces
+from tests.models import FAMILIES, images, tiny, units
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def prepared(family: str) -> torch.nn.Module:
+    return quantize_model(tiny(family), {"weight": lambda: Uniform(4, 0), "activation": lambda: Uniform(4)})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_operation_of_a_unit_has_inputs_and_a_gradient_that_is_not_zero(family):
+    model, unit = prepared(family), units(family)[1]
+    wanted = [m for m in model.get_submodule(unit).modules() if isinstance(m, QuantLayer | QuantMatMul)]
+    found = traces(model, unit, wanted, [images(4), images(4, 1)], lambda m, x: m(x),
+                   lambda out: probe_loss(out, seeded()))
+    assert len(found) == len(wanted) == 6
+    for module, trace in found.items():
+        assert trace.gradient.abs().max() > 0
+        with torch.no_grad():
+            assert module(*trace.inputs).shape == trace.gradient.shape
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_gradient_equals_finite_differences_of_the_loss():
+    model = prepared("vit").double()
+    layer = model.blocks[0].mlp.fc1
+    x = images(2).double()
+
+    def loss(out):
+        return probe_loss(out, seeded(), "pseudo_label")
+
+    gradient = traces(model, "blocks.0", [layer], [x], lambda m, b: m(b), loss)[layer].gradient
+    for at in ((0, 0, 0), (1, 3, 7)):
+        values = []
+        for sign in (1, -1):
+            def nudge(_, __, output, sign=sign):
+                output = output.clone()
+                output[at] += sign * 1e-5  # noqa: B023
+                return output
+            hook = layer.register_forward_hook(nudge)
+            with torch.no_grad():
+                values.append(loss(model(x)).item())
+            hook.remove()
+        assert gradient[at].item() == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4, abs=1e-7)
+
+
+def test_expected_square_of_the_sampled_gradient_is_the_fisher_information():
+    logits = torch.tensor([[1.0, -0.5, 0.3]]).repeat(40_000, 1).requires_grad_()
+    probe_loss(logits, seeded()).backward()
+    shares = logits[0].detach().softmax(0)
+    torch.testing.assert_close(logits.grad.square().mean(0), shares * (1 - shares), atol=0.01, rtol=0.02)
+
+
+def test_any_nested_output_has_a_loss():
+    boxes, scores = torch.randn(2, 5, 4, requires_grad=True), torch.randn(2, 3, requires_grad=True)
+    output = {"a": (boxes, torch.tensor([1])), "b": [scores]}
+    assert len(tensors_of(output)) == 2
+    probe_loss(output, seeded()).backward()
+    assert boxes.grad.abs().min() > 0 and scores.grad.abs().max() > 0
+
+
+def test_the_model_is_left_as_it_was():
+    model = prepared("vit")
+    before = copy.deepcopy(model.state_dict())
+    traces(model, "blocks.1", [model.blocks[1]], [images(2)], lambda m, x: m(x), lambda o: probe_loss(o, seeded()))
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert not model.blocks[1]._forward_hooks and not model.blocks[1]._forward_pre_hooks
