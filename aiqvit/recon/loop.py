@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
 from aiqvit.interfaces import Diverged
+from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.capture import device_of, first
 from aiqvit.recon.walk import UnitData
 
@@ -125,6 +126,8 @@ def keep_better(data: UnitData, loss: str, train: Callable[[], None]) -> dict:
     train()
     after = mean_loss(data, loss)
     if not (kept := after <= before):
+        for _, layer in quant_layers(data.unit):
+            layer.compensation = None
         data.unit.load_state_dict(saved)
     return {"loss_before": before, "loss_after": after, "kept": kept}
 
