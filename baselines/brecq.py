@@ -21,6 +21,7 @@ from aiqvit.interfaces import Job, Method
 from aiqvit.quant.observers import Shrink
 from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.surgery import set_mode
+from aiqvit.recon.gradients import output_importance
 from aiqvit.recon.loop import Schedule
 from aiqvit.recon.rounded import RoundingRates, train_rounding
 from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
@@ -48,7 +49,8 @@ class BRECQ(Method):
     penalty: float = 0.01  # lambda of the rounding regulariser
     warm_up: float = 0.2  # fraction of the steps without it
     joint: bool = False
-    loss: Literal["mse", "relative"] = "mse"
+    loss: Literal["mse", "relative", "fisher"] = "mse"
+    damping: float = 1.0  # added to |gradient| by fisher
     head: bool = True  # reconstruct the head too
     init_images: int = 64  # images that set the ranges
     elements: int = 2**18  # values of an activation tensor on which its range is searched
@@ -57,12 +59,18 @@ class BRECQ(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, seconds."""
-        generator = torch.Generator().manual_seed(job.seed)
+        generator, references = torch.Generator().manual_seed(job.seed), []
+        if self.loss == "fisher":
+            with torch.no_grad():
+                references = [job.forward(job.model, batch) for batch in job.calibration]
 
         def mend(data: UnitData) -> dict | None:
             observe_unit(data, self.init_images)
             if is_head(data.unit) and not self.head:
                 return None
+            if references:
+                data.importance = output_importance(job.model, data.name, job.calibration, job.forward, references,
+                                                    self.damping)
             return self.reconstruct(data, generator, job)
 
         return repair(job, self.scheme(job), mend, init_images=self.init_images, memory_gb=self.memory_gb)
@@ -79,15 +87,16 @@ class BRECQ(Method):
 
     def reconstruct(self, data: UnitData, generator: torch.Generator, job: Job) -> dict:
         """Train one unit; return its log entry."""
-        began = time.perf_counter()
+        began, loss = time.perf_counter(), "mse" if self.loss == "fisher" else self.loss
         if self.joint:
-            losses = train_rounding(data, Schedule(self.steps, self.batch, self.loss, mix=1.0),
+            losses = train_rounding(data, Schedule(self.steps, self.batch, loss, mix=1.0),
                                     self.rates(self.rounding_rate, self.scale_rate), generator, job.progress)
         else:
             set_mode(data.unit, "off", weights=False)
-            losses = train_rounding(data, Schedule(self.steps, self.batch, self.loss),
+            losses = train_rounding(data, Schedule(self.steps, self.batch, loss),
                                     self.rates(self.rounding_rate, 0.0), generator, job.progress)
             set_mode(data.unit, "on", weights=False)
+            data.importance = None  # of the rounding alone
             losses["scales"] = train_rounding(data, Schedule(self.scale_steps, self.batch, "l2.4", mix=1.0),
                                               self.rates(0.0, self.scale_rate), generator, job.progress)
         return {**losses, "seconds": round(time.perf_counter() - began, 2)}

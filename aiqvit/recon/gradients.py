@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div
 
 from aiqvit.quant.layers import QuantLayer, QuantMatMul
+from aiqvit.recon.capture import Samples, Spill
 
 Operation = QuantLayer | QuantMatMul
 
@@ -83,3 +84,30 @@ def traces(model: nn.Module, unit: str, wanted: Iterable[nn.Module], batches: It
     return {module: Trace(tuple(map(torch.cat, zip(*(inputs for inputs, _ in calls), strict=True))),
                           torch.cat([gradient for _, gradient in calls]))
             for module, calls in seen.items() if calls}
+
+
+def distance(output: Any, reference: Any) -> Tensor:
+    """How far a model's output is from a reference, summed over samples.
+
+    KL divergence of logits (B, classes), half the squared error of other tensors.
+    """
+    total = 0.0
+    for tensor, wanted in zip(tensors_of(output), tensors_of(reference), strict=True):
+        if tensor.dim() == 2:
+            total = total + kl_div(tensor.log_softmax(-1), wanted.log_softmax(-1), log_target=True, reduction="sum")
+        else:
+            total = total + 0.5 * (tensor - wanted).square().sum()
+    return total
+
+
+def output_importance(model: nn.Module, unit: str, batches: Sequence, forward: Callable, references: Sequence[Any],
+                      damping: float) -> Samples:
+    """|dL/dz| + damping at the output z of a unit, a sample, L the distance of the model from the references.
+
+    The model is as far quantized as it is now. BRECQ squares it: its Fisher weighting of the error.
+    """
+    waiting, module = iter(references), model.get_submodule(unit)
+    found = traces(model, unit, [module], batches, forward, lambda output: distance(output, next(waiting)))
+    samples = Samples(Spill(2**32))
+    samples.append((found[module].gradient.abs() + damping,))
+    return samples

@@ -109,9 +109,10 @@ def all_norms(data: UnitData) -> Tensor:
 @torch.no_grad()
 def mean_loss(data: UnitData, loss: str) -> float:
     """The loss of the unit (a key of `LOSSES`) over all calibration samples, batch by batch."""
-    total, device = 0.0, device_of(data.unit)
-    for (args, kwargs), ((target,), _) in zip(data.inputs.calls(device), data.targets.calls(device), strict=True):
-        total += LOSSES[loss](first(data.unit(*args, **kwargs)), target).item() * len(target)
+    total = 0.0
+    for start, batch in zip(data.targets.starts, data.targets.batches, strict=True):
+        count = len(batch[0])
+        total += evaluate(data, range(start, start + count), LOSSES[loss]).item() * count
     return total / len(data.targets)
 
 

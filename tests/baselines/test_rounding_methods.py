@@ -1,0 +1,93 @@
+"""BRECQ and QDrop: every switch runs, the ends follow the protocol, Fisher weights are the gradients."""
+
+import copy
+
+import pytest
+import torch
+
+from aiqvit.interfaces import Bits, Job
+from aiqvit.quant.card import scheme_card, sites
+from aiqvit.quant.quantizers import Uniform
+from aiqvit.quant.surgery import observe, quantize_model
+from aiqvit.recon.gradients import distance, output_importance
+from baselines.brecq import BRECQ
+from baselines.isvit import ISViT
+from baselines.qdrop import QDrop
+from tests.models import FAMILIES, images, tiny, units
+
+LONGER = {"steps": 30, "rounding_rate": 0.05, "scale_rate": 1e-3}
+
+
+def run(cls: type, family: str = "vit", bits: str = "3/3", **settings) -> tuple[torch.nn.Module, list[dict]]:
+    torch.manual_seed(0)
+    job = Job(tiny(family), units(family), list(images(8).split(4)), Bits.parse(bits))
+    return cls(**{**cls.presets["smoke"], **settings}).quantize(job), job.log
+
+
+@pytest.mark.parametrize("cls", (BRECQ, QDrop, ISViT))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_unit_is_logged_and_activations_are_per_tensor(cls, family):
+    model, log = run(cls, family)
+    assert [entry["unit"] for entry in log] == list(units(family))
+    for name, quantizer in sites(model):
+        assert quantizer.drop == 0 and quantizer.mode == "on"
+        assert quantizer.granularity == ("channel" if name.endswith("weight_quantizer") else "tensor")
+
+
+@pytest.mark.parametrize("cls, settings", [
+    (BRECQ, {"joint": True}), (BRECQ, {"loss": "fisher"}), (BRECQ, {"loss": "relative"}), (BRECQ, {"head": False}),
+    (BRECQ, {"loss": "fisher", "damping": 0.0}), (BRECQ, {"protocol": "paper"}), (BRECQ, {"scale_steps": 20}),
+    (QDrop, {"drop": 0.1}), (QDrop, {"loss": "relative"}), (QDrop, {"head": False}), (QDrop, {"protocol": "paper"}),
+])
+def test_every_switch_changes_the_result(cls, settings):
+    with torch.no_grad():
+        changed, base = run(cls, **{**LONGER, **settings})[0](images()), run(cls, **LONGER)[0](images())
+    assert changed.isfinite().all() and not torch.equal(changed, base)
+
+
+@pytest.mark.parametrize("settings", [{"official_levels": True}, {"loss": "relative"}, {"head": False},
+                                      {"protocol": "paper"}, {"rate": 1e-3}])
+def test_every_switch_of_isvit_changes_the_result(settings):
+    with torch.no_grad():
+        changed, base = run(ISViT, steps=20, **settings)[0](images()), run(ISViT, steps=20)[0](images())
+    assert changed.isfinite().all() and not torch.equal(changed, base)
+
+
+@pytest.mark.parametrize("cls", (BRECQ, QDrop))
+def test_ends_under_the_papers_protocol_have_8_bits(cls):
+    rows = {(row["role"], row["kind"]): row["bits"] for row in scheme_card(run(cls, protocol="paper")[0])}
+    assert rows["patch_embed", "weight"] == rows["head", "weight"] == rows["head", "activation"] == 8
+    assert rows["image", "activation"] == 32 and rows["qkv", "weight"] == 3
+
+
+@pytest.mark.parametrize("cls", (BRECQ, QDrop))
+def test_training_helps(cls):
+    _, log = run(cls, steps=150, rounding_rate=0.03, batch=8)
+    assert any(entry["kept"] and entry["loss_after"] < 0.9 * entry["loss_before"] for entry in log[1:3])
+
+
+def test_fewer_steps_at_high_bits_for_isvit():
+    low, high = (run(ISViT, bits=bits, steps=2, high_bit_steps=25, rate=1e-2)[1] for bits in ("3/6", "6/3"))
+    assert low[1]["loss_after"] != high[1]["loss_after"]
+
+
+def test_importance_is_the_gradient_of_the_distance_to_full_precision():
+    teacher = tiny("vit")
+    model = quantize_model(copy.deepcopy(teacher), {"weight": lambda: Uniform(3, 0), "activation": lambda: Uniform(3)})
+    observe(model.blocks[0], lambda m: m(torch.randn(4, 17, 24)))
+    batches = list(images(8).split(4))
+    with torch.no_grad():
+        references = [teacher(batch) for batch in batches]
+    found = output_importance(model, "blocks.0", batches, lambda m, x: m(x), references, 0.5)
+    (gradient,), _ = found.gather([5])
+    values = []
+    for sign in (1, -1):
+        def nudge(_, __, output, sign=sign):
+            output = output.clone()
+            output[1, 2, 3] += sign * 1e-2
+            return output
+        hook = model.blocks[0].register_forward_hook(nudge)
+        with torch.no_grad():
+            values.append(distance(model(batches[1]), references[1]).item())
+        hook.remove()
+    assert gradient[0, 2, 3].item() - 0.5 == pytest.approx(abs(values[0] - values[1]) / 2e-2, rel=0.05, abs=1e-4)
