@@ -34,7 +34,7 @@ def bench(args: Namespace) -> int:
     for grid in plans:
         records = _run(grid, store, args.force, request)
         failed += sum(record["status"] == "failed" for record in records.values())
-        table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records)
+        table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records, request.grid or "")
         for kind in formats:
             write_text(Path(args.out) / "tables" / f"{table.name}.{kind}", tables.render(table, kind))
         shown.append(tables.markdown(table))
@@ -61,6 +61,8 @@ def show_names() -> int:
             print(f"  {error}")
             continue
         print(f"  {name}: {cls.title}\n      {', '.join(f'{f.name}={f.default}' for f in fields(cls))}")
+        if cls.grids:
+            print(f"      grids: {', '.join(cls.grids)}")
     return 0
 
 

@@ -75,12 +75,14 @@ class Method:
     """A way to quantize: a frozen dataclass whose fields are its hyper-parameters.
 
     A subclass sets `title` (the name in tables), `images` (how many calibration images it wants) and
-    implements `quantize`. `presets` maps `smoke`, `quick`, `paper` to the fields that they change.
+    implements `quantize`. `presets` maps `smoke`, `quick`, `paper` to the fields that they change, `grids` the name of
+    an ablation (`--grid NAME`) to variants of the method, each as typed between brackets, "" the method as it is.
     """
 
     title: ClassVar[str]
     note: ClassVar[str] = ""  # printed under every table, for example "reimplementation, unverified"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    grids: ClassVar[dict[str, tuple[str, ...]]] = {}
     images: int
 
     def quantize(self, job: Job) -> nn.Module:

@@ -29,6 +29,10 @@ from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
 
 WEIGHT_FRACTIONS = (0.97, 0.98, 0.99, 0.995, 0.9995, 0.9997, 0.9999, 0.99995, 0.99999)  # I&S-ViT's list
 
+TABLE5 = tuple(  # the paper's order
+    "lowrank={},dfq={},curriculum={}".format(*("on" if part == "1" else "off" for part in row))
+    for row in ("000", "100", "010", "001", "110", "101", "011", "111"))
+
 
 @dataclass(frozen=True)
 class AIQViT(Method):
@@ -46,6 +50,17 @@ class AIQViT(Method):
                   "alpha_rate": 0.03, "weight_rate": 0.04, "scale_rate": 0.08},
         "smoke": {"images": 8, "batch": 4, "search_steps": 2, "steps": 3, "refresh": 1, "init_images": 4,
                   "ranks": (2, 4), "focus_images": 2},
+    }
+
+    grids: ClassVar[dict[str, tuple[str, ...]]] = {
+        "table5": TABLE5,
+        "parts": ("", "lowrank=off", "dfq=off", "curriculum=off"),
+        "table6": ("rank=20", "rank=60", "rank=100", ""),
+        "figure4a": ("",),
+        "figure4b": ("images=64", "images=128", "images=256", "images=512", "images=1024"),
+        "specification": ("", "form=outside", "form=qllm", "target=fp_of_q", "order=recon_then_reparam",
+                          "decoding=intzp", "decoding=zero_low", "refresh=1", "refresh=10", "ranks=20,60,100",
+                          "full_rank=off", "loss=frobenius", "loss=mse", "inherit=off", "head=on", "protocol=paper"),
     }
 
     images: int = 1024  # calibration images

@@ -21,7 +21,8 @@ def bench(imagenet, weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str, **replaced: str) -> int:
-        options = {"data": str(imagenet), "weights": str(weights), "model": MODEL, "out": "out", "bits": "4/4"}
+        options = {"data": str(imagenet), "weights": str(weights), "model": MODEL, "out": "out", "bits": "4/4",
+                   "threads": "1"}
         flags = [text for key, value in (options | replaced).items() for text in (f"--{key}", value)]
         return main([*flags, *arguments])
 

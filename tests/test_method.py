@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from aiqvit.harness.options import choose_methods, grid_methods
 from aiqvit.interfaces import Bits, Diverged, Job
 from aiqvit.method import AIQViT
 from aiqvit.quant.card import scheme_card, sites
@@ -72,3 +73,12 @@ def test_weights_that_are_not_finite_are_reported_with_their_block():
     job = Job(model, units("vit"), list(images(8).split(4)), Bits(4, 4))
     with pytest.raises(Diverged, match="blocks.1"):
         AIQViT(**SMOKE).quantize(job)
+
+
+def test_every_variant_of_every_grid_is_a_method():
+    for name in AIQViT.grids:
+        for choice in choose_methods(grid_methods(name)):
+            assert isinstance(choice.build("quick"), AIQViT)
+    methods = [choice.build("quick") for choice in choose_methods(grid_methods("table5"))]
+    parts = [(m.lowrank, m.dfq, m.curriculum) for m in methods]
+    assert len(set(parts)) == 8 and parts[0] == (False, False, False) and parts[-1] == (True, True, True)

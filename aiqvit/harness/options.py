@@ -79,6 +79,17 @@ def choose_methods(expression: str, settings: Iterable[str] = (), calib: int | N
     return choices
 
 
+def grid_methods(name: str) -> str:
+    """The expression for `choose_methods` that an ablation grid stands for. Raises `UserError` for an unknown one."""
+    found: dict[str, str] = {}
+    for method in METHODS.names():
+        for grid, variants in METHODS.get(method).grids.items():
+            found[grid] = ",".join(f"{method}[{variant}]" if variant else method for variant in variants)
+    if name not in found:
+        raise unknown("grid", name, found)
+    return found[name]
+
+
 def _variant_pairs(text: str) -> list[tuple[str, str]]:
     """`a=1,b=2,3` is `a=1` and `b=2,3`: a part without `=` goes on with the value before it."""
     joined: list[str] = []

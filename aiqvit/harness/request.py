@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from aiqvit.harness.options import PRESETS, Choice, choose_methods, split
+from aiqvit.harness.options import PRESETS, Choice, choose_methods, grid_methods, split
 from aiqvit.interfaces import Bits, Task, UserError
 from aiqvit.registry import TASKS
 
@@ -19,6 +19,7 @@ class Request:
 
     task: str = "imagenet"
     method: str = "all"
+    grid: str | None = None  # an ablation instead of methods
     model: str = "all"
     bits: str = "3/3,4/4,6/6"
     seeds: str = "0"
@@ -45,6 +46,8 @@ class Request:
                             ("workers", self.workers), ("threads", self.threads)):
             if value is not None and value < 1:
                 raise UserError(f"--{name} {value}: expected a number of at least 1")
+        if self.grid and self.method != "all":
+            raise UserError("--grid stands for methods of its own: leave --method out")
         if self.weights is not None and not Path(self.weights).is_file():
             raise UserError(f"weights file {self.weights!r} does not exist")
         if len(self.task_names()) > 1 and (self.weights or self.data not in (None, "mini")):
@@ -67,7 +70,7 @@ class Request:
 
     def choices(self) -> list[Choice]:
         """Methods with the fields that the user changed."""
-        return choose_methods(self.method, self.settings, self.calib)
+        return choose_methods(grid_methods(self.grid) if self.grid else self.method, self.settings, self.calib)
 
     def bit_widths(self) -> list[Bits]:
         """Bit widths, each once."""

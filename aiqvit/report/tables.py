@@ -31,8 +31,12 @@ class Table:
     numbers: list[dict[str, Any]]  # one row a cell
 
 
-def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], records: Mapping[str, Record]) -> Table:
-    """A row for each method and bits, a column for each model; `records` are by run id and hold every run of `runs`."""
+def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], records: Mapping[str, Record],
+          grid: str = "") -> Table:
+    """A row for each method and bits, a column for each model; `records` are by run id and hold every run of `runs`.
+
+    `grid` is the name of the ablation that the runs make up, if any.
+    """
     models = list(dict.fromkeys(r.spec.model for r in runs))
     cells: dict[tuple[str, str], dict[str, list[Record]]] = {}
     for run in runs:
@@ -43,7 +47,7 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
         rows.append([bits, method, *(_cell(row.get(m, []), metrics[0]) for m in models), _minutes(bits, row)])
         numbers += [_numbers(bits, method, m, row[m], metrics) for m in models if m in row]
     limit = runs[0].spec.limit
-    name = f"{label}-{preset}" + (f"-limit{limit}" if limit else "")
+    name = "-".join(filter(None, [label, preset, grid, f"limit{limit}" if limit else ""]))
     header = ["W/A", "Method", *(f"{m} {metrics[0]}" for m in models), "Minutes"]
     used = [records[r.spec.id] for r in runs]
     return Table(name, _caption(label, metrics[0], preset, runs, used), header, rows, _notes(runs, records), numbers)
@@ -102,11 +106,13 @@ def _caption(label: str, metric: str, preset: str, runs: Sequence[Run], records:
         if r["status"] == "done" and not run.reference
     )
     versions = _list(f"{k} {v}" for r in done for k, v in r["manifest"]["packages"].items())
+    protocols = _list(getattr(run.method, "protocol", "unified") for run in runs if not run.reference)
     seeds = _list(run.spec.seed for run in runs if not run.reference)
     parts = [
         f"{label}, preset {preset}: {metric} in percent, in parentheses the change from full precision",
         f"LIMITED to {runs[0].spec.limit} images, not comparable with full runs" if runs[0].spec.limit else "",
         f"{counts or 'no'} validation images",
+        f"protocol {protocols}" if protocols else "",
         f"calibration images: {calibration}" if calibration else "",
         f"seeds {seeds}" if seeds else "",
         "minutes to quantize one model (mean of the row)",

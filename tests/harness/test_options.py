@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiqvit.harness.options import choose_methods, split
+from aiqvit.harness.options import choose_methods, grid_methods, split
 from aiqvit.interfaces import UserError
 
 pytestmark = pytest.mark.usefixtures("methods")
@@ -63,3 +63,14 @@ def test_wrong_input(expression, settings, message):
 def test_value_that_the_method_refuses():
     with pytest.raises(UserError, match="method 'toy': steps must not be negative"):
         choose_methods("toy[steps=-1]")[0].build("quick")
+
+
+def test_a_grid_stands_for_variants_of_its_method(monkeypatch):
+    from aiqvit.registry import METHODS
+
+    monkeypatch.setattr(METHODS.get("toy"), "grids", {"halves": ("", "curriculum=off", "steps=3,ranks=1,2")})
+    assert grid_methods("halves") == "toy,toy[curriculum=off],toy[steps=3,ranks=1,2]"
+    assert [c.changed for c in choose_methods(grid_methods("halves"))] == [
+        {}, {"curriculum": False}, {"steps": 3, "ranks": (1, 2)}]
+    with pytest.raises(UserError, match="unknown grid 'halvs': did you mean 'halves'"):
+        grid_methods("halvs")

@@ -1,0 +1,52 @@
+"""Runs side by side give what runs one after the other give, and pick up where they were left."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from aiqvit.bench import main
+from tests.conftest import MODEL
+
+
+@pytest.fixture
+def bench(imagenet, weights, tmp_path, monkeypatch):
+    """Call the command with two real methods; `out` names the output folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(out: str, *arguments: str) -> int:
+        return main(["--data", str(imagenet), "--weights", str(weights), "--model", MODEL, "--method", "minmax,repqvit",
+                     "--bits", "4/4", "--preset", "smoke", "--out", out, "--threads", "1", *arguments])
+
+    return call
+
+
+def contents(folder: str) -> dict[str, dict]:
+    found = {path.name: json.loads(path.read_text()) for path in Path(folder, "runs").iterdir()}
+    return {name: {key: r[key] for key in ("status", "spec", "metrics", "fp32", "log", "scheme")}
+            for name, r in found.items()}
+
+
+def test_records_are_those_of_one_process(bench, capsys):
+    assert bench("one") == 0
+    capsys.readouterr()
+    assert bench("two", "--workers", "2") == 0
+    printed = capsys.readouterr().out
+    assert contents("one") == contents("two") and len(contents("two")) == 3
+    assert len(re.findall(r"s to evaluate$", printed, re.M)) == 3 and "| 4/4" in printed
+    assert bench("two", "--workers", "2") == 0
+    assert len(re.findall(r"done before", capsys.readouterr().out)) == 3
+
+
+def test_threads_are_part_of_the_identity(bench):
+    assert bench("one") == bench("one", "--threads", "2") == 0
+    assert sorted(r["spec"]["threads"] for r in contents("one").values()) == [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("flag", ("--workers", "--threads"))
+def test_less_than_one_is_refused(bench, flag, capsys):
+    assert bench("one", flag, "0") == 2
+    assert f"{flag} 0: expected a number of at least 1" in capsys.readouterr().err
