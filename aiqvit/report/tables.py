@@ -13,6 +13,7 @@ from typing import Any
 from aiqvit.harness.spec import Run
 from aiqvit.harness.store import Record
 from aiqvit.interfaces import UserError
+from aiqvit.report.published import changes
 
 FORMATS = ("md", "csv", "tex")
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "—": "---"}
@@ -43,14 +44,32 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
         row = cells.setdefault((run.spec.bits, run.label), {})
         row.setdefault(run.spec.model, []).append(records[run.spec.id])
     rows, numbers = [], []
+    printed = _published(runs, metrics[0])
+    beside = [m for m in models if any(model == m for model, _, _ in printed)]  # models with published numbers
     for (bits, method), row in cells.items():
-        rows.append([bits, method, *(_cell(row.get(m, []), metrics[0]) for m in models), _minutes(bits, row)])
+        others = [printed.get((m, bits, method), "—") for m in beside]
+        rows.append([bits, method, *(_cell(row.get(m, []), metrics[0]) for m in models), _minutes(bits, row), *others])
         numbers += [_numbers(bits, method, m, row[m], metrics) for m in models if m in row]
     limit = runs[0].spec.limit
     name = "-".join(filter(None, [label, preset, grid, f"limit{limit}" if limit else ""]))
-    header = ["W/A", "Method", *(f"{m} {metrics[0]}" for m in models), "Minutes"]
+    header = ["W/A", "Method", *(f"{m} {metrics[0]}" for m in models), "Minutes",
+              *(f"{m} published" for m in beside)]
     used = [records[r.spec.id] for r in runs]
-    return Table(name, _caption(label, metrics[0], preset, runs, used), header, rows, _notes(runs, records), numbers)
+    notes = _notes(runs, records)
+    if beside:
+        notes.append("published: change from full precision on all of the data set, and the paper that prints it")
+    return Table(name, _caption(label, metrics[0], preset, runs, used), header, rows, notes, numbers)
+
+
+def _published(runs: Sequence[Run], metric: str) -> dict[tuple[str, str, str], str]:
+    """(model, bits, method) -> `-9.88 (AIQViT)`, all sources; methods as published only, not their variants."""
+    found = {}
+    for run in runs:
+        spec = run.spec
+        if run.label == run.method.title and (
+                known := changes(spec.task, spec.model, spec.method, spec.bits, metric)):
+            found[spec.model, spec.bits, run.label] = ", ".join(f"{v:+.1f} ({source})" for source, v in known.items())
+    return found
 
 
 def _minutes(bits: str, row: Mapping[str, Sequence[Record]]) -> str:
