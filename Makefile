@@ -1,4 +1,4 @@
-# make bench: install and print the comparison on the embedded data; make test: install and test.
+# make bench: install and print a comparison on the embedded data; make test: install and test; make speed: ratios.
 PYTHON ?= python3
 RUN := .venv/bin/python
 READY := .venv/.installed
@@ -8,7 +8,8 @@ export OMP_WAIT_POLICY ?= passive
 .PHONY: bench test speed
 
 bench: $(READY)
-	$(RUN) -m aiqvit.bench --task imagenet --method all --data mini --threads 1 --workers $$(nproc)
+	$(RUN) -m aiqvit.bench --task imagenet --method all --data mini --model mini_vit,mini_swin --bits 3/3,4/4 \
+		--threads 1 --workers $$(nproc)
 
 test: $(READY)
 	$(RUN) -m ruff check .

@@ -15,7 +15,7 @@ from aiqvit.harness.sweep import Plan, execute, plan
 from aiqvit.harness.workers import execute_side_by_side
 from aiqvit.interfaces import UserError
 from aiqvit.registry import METHODS, TASKS
-from aiqvit.report import tables
+from aiqvit.report import tables, units
 
 
 def bench(args: Namespace) -> int:
@@ -38,6 +38,8 @@ def bench(args: Namespace) -> int:
         for kind in formats:
             write_text(Path(args.out) / "tables" / f"{table.name}.{kind}", tables.render(table, kind))
         shown.append(tables.markdown(table))
+        if args.units:
+            shown += filter(None, map(units.markdown, records.values()))
     print("\n" + "\n".join(shown), end="")
     return 1 if failed else 0
 

@@ -1,0 +1,31 @@
+"""What a method did to each unit: losses, ranks, learned intervals (AIQViT's Figure 4a), as Markdown from a record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiqvit.harness.store import Record
+
+
+def markdown(record: Record) -> str:
+    """A row a unit, a column for everything that the method logged; empty when it logged nothing."""
+    log = record["log"]
+    if not log:
+        return ""
+    header = list(dict.fromkeys(key for entry in log for key in entry))
+    lines = [header, ["---"] * len(header), *([_text(entry.get(key, "")) for key in header] for entry in log)]
+    spec = record["spec"]
+    title = f"{spec['model']} {record['label']} {spec['bits']} seed {spec['seed']}, by unit:"
+    return "\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return " ".join(map(_text, value))
+    if isinstance(value, dict):  # {layer: [rank, shares]} or nested losses: the first number is what matters
+        return ", ".join(f"{key} {_text(v[0] if isinstance(v, list) else v)}" for key, v in value.items())
+    return str(value)
