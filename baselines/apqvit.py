@@ -4,8 +4,9 @@ A reimplementation without official code; the paper's formulas are not at hand, 
 quantizers and scale grid as in PTQ4ViT, but candidates are scored at the output of the block, by squared error times
 squared gradient, of which the smallest part is left out in every sample ("bottom elimination", `rho`); post-Softmax
 maps get asymmetric uniform codes over their whole range, which keeps the largest probabilities ("Matthew effect").
-Inputs of a block are those of full precision; layers are searched in forward order, the other ones as they stand. The
-three groups of rows of qkv keep their own base scales and share the factor.
+Inputs of a block are those of full precision; all ranges start at the least squared error of their own tensor, then
+each is searched in forward order, the other ones as they stand. The three groups of rows of qkv keep their own base
+scales and share the factor.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantLayer
-from aiqvit.quant.observers import MinMax
+from aiqvit.quant.observers import MinMax, Shrink
 from aiqvit.quant.quantizers import Float, Quantizer, Uniform
 from aiqvit.quant.surgery import observe, observe_rest, quantize_model
 from aiqvit.recon.capture import Samples, Spill, device_of, first, first_images, unit_inputs, unit_outputs
@@ -72,12 +73,12 @@ class APQViT(Method):
 
     def scheme(self, job: Job) -> dict:
         """Role -> quantizer."""
-        w, a = job.bits.weight, job.bits.activation
+        w, a, first = job.bits.weight, job.bits.activation, Shrink(100, 2.0, elements=2**16)
         return {
-            "weight": lambda: Uniform(w, observer=MinMax(), symmetric=True),
-            "weight:qkv": lambda: Uniform(w, 0, MinMax(), symmetric=True),
-            "weight:patch_embed": lambda: Uniform(w, 0, MinMax(), symmetric=True),
-            "activation": lambda: Uniform(a, observer=MinMax(), symmetric=True),
+            "weight": lambda: Uniform(w, observer=first, symmetric=True),
+            "weight:qkv": lambda: Uniform(w, 0, first, symmetric=True),
+            "weight:patch_embed": lambda: Uniform(w, 0, first, symmetric=True),
+            "activation": lambda: Uniform(a, observer=first, symmetric=True),
             "post_softmax": lambda: Uniform(a, observer=MinMax()),
             "image": Float if self.protocol == "paper" else lambda: Uniform(8, observer=MinMax()),
         }
@@ -86,7 +87,12 @@ class APQViT(Method):
         """Set all ranges of a unit; return the last score."""
         raw, device = unit_outputs(unit, inputs, Spill(2**32)), device_of(unit)
         everything, kwargs = inputs.gather(range(len(inputs)), device)
+        largest: dict[Quantizer, Tensor] = {}
+        hooks = [q.register_forward_hook(lambda m, args, _: largest.update({m: group_maxima(args[0])}))
+                 for _, q in sites(unit)]
         observe(unit, lambda m: m(*everything, **kwargs))
+        for hook in hooks:
+            hook.remove()
         chosen = range(min(self.score_images or len(inputs), len(inputs)))
         args, kwargs = inputs.gather(chosen, device)
         (target,), _ = raw.gather(chosen, device)
@@ -97,7 +103,7 @@ class APQViT(Method):
                 off = (first(unit(*args, **kwargs)) - target).square_().mul_(weight)
             return eliminated(off, self.rho).reshape(1)
 
-        todo = list(searched(unit))
+        todo = list(searched(unit, largest))
         for _ in range(self.rounds):
             for quantizer, base, widen in progress(todo):
                 highs = [torch.full((1,), f, device=device) for f in Grid(self.start, self.end, self.steps).factors()]
@@ -112,8 +118,11 @@ def eliminated(contributions: Tensor, rho: float) -> Tensor:
     return flat.sum() if keep == flat.shape[1] else flat.topk(keep, dim=1, sorted=False).values.sum()
 
 
-def searched(unit: nn.Module) -> Iterator[tuple[Quantizer, Tensor, Callable[[Tensor], Tensor]]]:
+def searched(unit: nn.Module, largest: dict[Quantizer, Tensor],
+             ) -> Iterator[tuple[Quantizer, Tensor, Callable[[Tensor], Tensor]]]:
     """Quantizers of a unit in forward order with their base range, (groups,), and how it becomes their parameter.
+
+    `largest` gives the largest absolute value that each quantizer has seen, (1,).
 
     Images and post-Softmax maps keep the whole range that they were observed with.
     """
@@ -122,7 +131,7 @@ def searched(unit: nn.Module) -> Iterator[tuple[Quantizer, Tensor, Callable[[Ten
         if q.role in ("image", "post_softmax"):
             continue
         if (layer := layers.get(id(q))) is None:
-            yield q, q.scale.detach() * (2 ** (q.bits - 1) - 0.5), lambda high: high
+            yield q, largest[q], lambda high: high
             continue
         rows = len(layer.weight)
         groups = 3 if q.role == "qkv" else 1 if q.axis is None else rows

@@ -7,7 +7,7 @@ import torch
 
 from aiqvit.interfaces import Bits, Job
 from aiqvit.quant.card import scheme_card
-from baselines.apqvit import APQViT, eliminated, searched
+from baselines.apqvit import APQViT, eliminated
 from tests.models import images, tiny, units
 
 SMOKE = APQViT.presets["smoke"]
@@ -44,7 +44,8 @@ def test_the_last_searched_range_is_near_the_best_for_the_block():
     raw = copy.deepcopy(model)
     method = APQViT(**{**SMOKE, "rho": 0.0, "score_images": 0, "steps": 12})
     model = method.quantize(Job(model, ("blocks.0",), [images(4)], Bits(4, 4), log=log))
-    block, (quantizer, _, _) = model.blocks[0], list(searched(model.blocks[0]))[-1]
+    block = model.blocks[0]
+    quantizer = block.mlp.fc2.weight_quantizer
     raw.blocks[0].register_forward_hook(lambda m, args, out: seen.update(x=args[0], y=out))
     chosen, errors = quantizer.scale.clone(), []
     with torch.no_grad():

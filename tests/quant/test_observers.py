@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from aiqvit.quant.layers import QuantMatMul
-from aiqvit.quant.observers import FocusGrid, MinMax, PercentileMSE, Shrink, upper_quantiles
+from aiqvit.quant.layers import QuantLinear, QuantMatMul
+from aiqvit.quant.observers import (
+    FocusGrid,
+    MinMax,
+    PercentileMSE,
+    RangeAndZero,
+    Shrink,
+    thinned,
+    upper_quantiles,
+)
 from aiqvit.quant.quantizers import DynamicFocusing, Uniform
 
 
@@ -63,3 +71,52 @@ def test_focus_grid_minimises_the_error_of_the_product():
         errors.append(((other.fake(a) - a) @ v).square().mean())
     assert len(errors) > 40 and focus.mode == "on"
     torch.testing.assert_close(chosen, torch.stack(errors).min())
+
+
+@pytest.mark.parametrize("bits", (2, 3))
+def test_qdrops_search_tries_every_width_with_every_zero_point(bits):
+    torch.manual_seed(0)
+    x, last = torch.randn(1, 500), 2**bits - 1
+    quantizer = Uniform(bits, observer=RangeAndZero(bits, steps=20))
+    quantizer.observe(x)
+    errors = {}
+    for i in range(1, 21):
+        scale = (x.max() - x.min()) * i / 20 / last
+        for zero in range(last + 1):
+            y = ((x / scale).round() + zero).clamp(0, last).sub(zero) * scale
+            errors[scale.item(), zero] = (y - x).abs().pow(2.4).mean().item()
+    scale, zero = min(errors, key=errors.get)
+    assert quantizer.scale.item() == pytest.approx(scale, rel=1e-5) and quantizer.zero.item() == zero
+
+
+def test_qdrops_search_of_one_sided_values_keeps_the_zero_point():
+    x = torch.rand(1, 500)
+    found = list(RangeAndZero(3, steps=10).ranges(x))
+    assert len(found) == 10 and all(0 <= low <= high for low, high in found)
+
+
+def test_thinning_sees_every_channel():
+    for channels in (24, 64, 192, 197 * 3):
+        x = torch.arange(channels).float().expand(40, 50, channels)
+        assert thinned(x, 20_000).unique().numel() == channels
+    assert thinned(torch.rand(3, 3), 100).shape == (1, 9)
+
+
+def test_weight_ranges_by_the_output_weigh_columns_by_their_inputs():
+    torch.manual_seed(0)
+    search = PercentileMSE((0.8, 0.9, 1.0), by_output=True)
+    layer = QuantLinear(torch.nn.Linear(8, 4), Uniform(8), Uniform(3, 0, search))
+    x = torch.randn(64, 8) * torch.tensor([100.0] + [0.1] * 7)
+    layer.input_quantizer.observe(x)
+    layer.weight_quantizer.mode = "observe"
+    with torch.no_grad():
+        layer(x)
+    power, weight, chosen = x.square().mean(0), layer.weight, layer.weight_quantizer
+    error = ((chosen.fake(weight) - weight).square() * power).sum(1)
+    for fraction in (0.8, 0.9, 1.0):
+        other = Uniform(3, 0, PercentileMSE((fraction,)))
+        other.observe(weight)
+        assert (error <= ((other.fake(weight) - weight).square() * power).sum(1) + 1e-6).all()
+    plain = Uniform(3, 0, PercentileMSE((0.8, 0.9, 1.0)))
+    plain.observe(weight)
+    assert not torch.equal(plain.scale, chosen.scale)
