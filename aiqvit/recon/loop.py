@@ -8,53 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import kl_div
 
 from aiqvit.interfaces import Diverged
 from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.capture import device_of, first
+from aiqvit.recon.losses import LOSSES, sample_norms
 from aiqvit.recon.walk import UnitData
-
-
-def frobenius(output: Tensor, target: Tensor) -> Tensor:
-    """AIQViT Eq. 10: the Frobenius norm of each sample's error, averaged over the batch."""
-    return sample_norms(output, target).mean()
-
-
-def squared(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error; the loop divides it by its first value."""
-    return (output - target).square().mean()
-
-
-def relative(output: Tensor, target: Tensor) -> Tensor:
-    """Squared error over the mean square of the target: of each channel (the last dimension), averaged, plus in all.
-
-    In some ViTs one channel of a few tokens grows to hundreds of times the rest, and the model depends on it: the error
-    in all sees nothing but these, the average over channels nearly nothing of them.
-    """
-    dims = tuple(range(target.dim() - 1))
-    power = target.square().mean(dims).clamp(min=1e-12)  # (C,)
-    error = (output - target).square().mean(dims)
-    return (error / power).mean() + error.mean() / power.mean()
-
-
-def power(output: Tensor, target: Tensor) -> Tensor:
-    """BRECQ's loss for activation scales: mean of |error|^2.4."""
-    return (output - target).abs().pow(2.4).mean()
-
-
-def divergence(output: Tensor, target: Tensor) -> Tensor:
-    """KL divergence of the softmax of logits (B, classes) from that of the target, a sample."""
-    return kl_div(output.log_softmax(-1), target.log_softmax(-1), log_target=True, reduction="batchmean")
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "frobenius": frobenius, "mse": squared, "relative": relative, "l2.4": power, "kl": divergence}
-
-
-def sample_norms(output: Tensor, target: Tensor) -> Tensor:
-    """Frobenius norm of each sample's error: (B, ...) to (B,)."""
-    return ((output - target).flatten(1).square().sum(1) + 1e-8).sqrt()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from aiqvit.quant.layers import QuantLayer
-from aiqvit.recon.loop import LOSSES, Group, Schedule, evaluate, groups_of, reconstruct, uniform_sampler
+from aiqvit.recon.loop import Group, Schedule, evaluate, groups_of, reconstruct, uniform_sampler
+from aiqvit.recon.losses import LOSSES
 from aiqvit.recon.lowrank import LowRank, RankMixture, candidate_ranks
 from aiqvit.recon.walk import UnitData
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from aiqvit.quant.layers import QuantLayer
-from aiqvit.quant.quantizers import Quantizer, Uniform
+from aiqvit.quant.quantizers import Uniform
 
 LOW, HIGH = -0.1, 1.1  # gamma and zeta: the sigmoid is stretched to this range, then clipped to [0, 1]
 
@@ -87,8 +87,3 @@ def settle_rounding(layers: Iterable[QuantLayer]) -> None:
         if isinstance(rounding := layer.compensation, AdaRound):
             layer.weight = nn.Parameter(rounding.hard(layer.weight_quantizer), requires_grad=False)
             layer.compensation = None
-
-
-def is_on_grid(weight: Tensor, quantizer: Quantizer) -> bool:
-    """Whether quantizing changes nothing beyond float rounding."""
-    return torch.allclose(quantizer.fake(weight), weight, rtol=1e-5, atol=1e-7)

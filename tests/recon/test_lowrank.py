@@ -11,7 +11,8 @@ from aiqvit.quant.layers import QuantLinear
 from aiqvit.quant.quantizers import Uniform
 from aiqvit.quant.surgery import observe, quant_layers, quantize_model
 from aiqvit.recon.capture import Samples, Spill
-from aiqvit.recon.loop import LOSSES, Schedule, evaluate
+from aiqvit.recon.loop import Schedule, evaluate
+from aiqvit.recon.losses import LOSSES
 from aiqvit.recon.lowrank import FORMS, LowRank, RankMixture, candidate_ranks
 from aiqvit.recon.ranks import SearchConfig, _second_order, search_ranks
 from aiqvit.recon.walk import UnitData, walk

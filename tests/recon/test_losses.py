@@ -1,0 +1,19 @@
+"""Losses against explicit sums."""
+
+import torch
+
+from aiqvit.recon.losses import LOSSES, frobenius, relative, squared
+
+
+def test_losses_are_the_explicit_sums():
+    a, b = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
+    explicit = sum((a[i] - b[i]).norm() for i in range(3)) / 3
+    torch.testing.assert_close(frobenius(a, b), explicit)
+    torch.testing.assert_close(squared(a, b), ((a - b) ** 2).sum() / 60)
+    torch.testing.assert_close(LOSSES["l2.4"](a, b), ((a - b).abs() ** 2.4).sum() / 60)
+    p, q = a[:, 0].softmax(1), b[:, 0].softmax(1)
+    torch.testing.assert_close(LOSSES["kl"](a[:, 0], b[:, 0]), (q * (q / p).log()).sum() / 3)
+    by_channel = sum(((a - b)[..., c] ** 2).sum() / (b[..., c] ** 2).sum() for c in range(5)) / 5
+    in_all = ((a - b) ** 2).sum() / (b**2).sum()
+    torch.testing.assert_close(relative(a, b), by_channel + in_all)
+    torch.testing.assert_close(relative(a * 100, b * 100), by_channel + in_all)
