@@ -1,12 +1,12 @@
 """APQ-ViT: towards accurate post-training quantization for vision transformers (Ding et al., ACM MM 2022).
 
 A reimplementation without official code; the paper's formulas are not at hand, so much of it is reconstructed:
-quantizers and scale grid as in PTQ4ViT, but candidates are scored at the output of the block, by squared error times
-squared gradient, of which the smallest part is left out in every sample ("bottom elimination", `rho`); post-Softmax
-maps get asymmetric uniform codes over their whole range, which keeps the largest probabilities ("Matthew effect").
-Inputs of a block are those of full precision; all ranges start at the least squared error of their own tensor, then
-each is searched in forward order, the other ones as they stand. The three groups of rows of qkv keep their own base
-scales and share the factor.
+quantizers and scale grid as in PTQ4ViT (twin codes post-GELU), but candidates are scored at the output of the block, by
+squared error times squared gradient, of which the smallest part is left out in every sample ("bottom elimination",
+`rho`). Post-Softmax maps get asymmetric uniform codes, which keep the largest probabilities ("Matthew effect"); the end
+of their range is searched like any other, since the whole range loses nearly everything at 4 bits. Inputs of a block
+are those of full precision; layers are searched in forward order, the others as they stand, not quantized at first. The
+three groups of rows of qkv keep their own base scales and share the factor.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantLayer
-from aiqvit.quant.observers import MinMax, Shrink
+from aiqvit.quant.observers import MinMax
 from aiqvit.quant.quantizers import Float, Quantizer, Uniform
 from aiqvit.quant.surgery import observe, observe_rest, quantize_model
+from aiqvit.quant.twin import TwinGelu
 from aiqvit.recon.capture import Samples, Spill, device_of, first, first_images, unit_inputs, unit_outputs
 from aiqvit.recon.gradients import probe_loss, traces
 from aiqvit.recon.scale_search import Grid, group_maxima, search_range
@@ -73,13 +74,14 @@ class APQViT(Method):
 
     def scheme(self, job: Job) -> dict:
         """Role -> quantizer."""
-        w, a, first = job.bits.weight, job.bits.activation, Shrink(100, 2.0, elements=2**16)
+        w, a = job.bits.weight, job.bits.activation
         return {
-            "weight": lambda: Uniform(w, observer=first, symmetric=True),
-            "weight:qkv": lambda: Uniform(w, 0, first, symmetric=True),
-            "weight:patch_embed": lambda: Uniform(w, 0, first, symmetric=True),
-            "activation": lambda: Uniform(a, observer=first, symmetric=True),
+            "weight": lambda: Uniform(w, observer=MinMax(), symmetric=True),
+            "weight:qkv": lambda: Uniform(w, 0, MinMax(), symmetric=True),
+            "weight:patch_embed": lambda: Uniform(w, 0, MinMax(), symmetric=True),
+            "activation": lambda: Uniform(a, observer=MinMax(), symmetric=True),
             "post_softmax": lambda: Uniform(a, observer=MinMax()),
+            "post_gelu": lambda: TwinGelu(a, MinMax()),
             "image": Float if self.protocol == "paper" else lambda: Uniform(8, observer=MinMax()),
         }
 
@@ -87,12 +89,7 @@ class APQViT(Method):
         """Set all ranges of a unit; return the last score."""
         raw, device = unit_outputs(unit, inputs, Spill(2**32)), device_of(unit)
         everything, kwargs = inputs.gather(range(len(inputs)), device)
-        largest: dict[Quantizer, Tensor] = {}
-        hooks = [q.register_forward_hook(lambda m, args, _: largest.update({m: group_maxima(args[0])}))
-                 for _, q in sites(unit)]
         observe(unit, lambda m: m(*everything, **kwargs))
-        for hook in hooks:
-            hook.remove()
         chosen = range(min(self.score_images or len(inputs), len(inputs)))
         args, kwargs = inputs.gather(chosen, device)
         (target,), _ = raw.gather(chosen, device)
@@ -103,11 +100,14 @@ class APQViT(Method):
                 off = (first(unit(*args, **kwargs)) - target).square_().mul_(weight)
             return eliminated(off, self.rho).reshape(1)
 
-        todo = list(searched(unit, largest))
+        todo = list(searched(unit))
+        for quantizer, _ in todo:
+            quantizer.mode = "off"
+        factors = [torch.full((1,), f, device=device) for f in Grid(self.start, self.end, self.steps).factors()]
         for _ in range(self.rounds):
-            for quantizer, base, widen in progress(todo):
-                highs = [torch.full((1,), f, device=device) for f in Grid(self.start, self.end, self.steps).factors()]
-                search_range(quantizer, highs, error, lambda f: widen(f * base))  # noqa: B023
+            for quantizer, take in progress(todo):
+                quantizer.mode = "on"
+                search_range(take, factors, error)
         return error().item()
 
 
@@ -118,24 +118,24 @@ def eliminated(contributions: Tensor, rho: float) -> Tensor:
     return flat.sum() if keep == flat.shape[1] else flat.topk(keep, dim=1, sorted=False).values.sum()
 
 
-def searched(unit: nn.Module, largest: dict[Quantizer, Tensor],
-             ) -> Iterator[tuple[Quantizer, Tensor, Callable[[Tensor], Tensor]]]:
-    """Quantizers of a unit in forward order with their base range, (groups,), and how it becomes their parameter.
+def searched(unit: nn.Module) -> Iterator[tuple[Quantizer, Callable[[Tensor], object]]]:
+    """Quantizers of a unit in forward order, each with how it takes a multiple (1,) of the range it has now.
 
-    `largest` gives the largest absolute value that each quantizer has seen, (1,).
-
-    Images and post-Softmax maps keep the whole range that they were observed with.
+    Weights start from their largest values, a group each; images keep the whole range.
     """
     layers = {id(layer.weight_quantizer): layer for layer in unit.modules() if isinstance(layer, QuantLayer)}
     for _, q in sites(unit):
-        if q.role in ("image", "post_softmax"):
+        if q.role == "image":
             continue
-        if (layer := layers.get(id(q))) is None:
-            yield q, largest[q], lambda high: high
-            continue
-        rows = len(layer.weight)
-        groups = 3 if q.role == "qkv" else 1 if q.axis is None else rows
-        shape = (-1, *[1] * (layer.weight.dim() - 1)) if q.axis == 0 else (1,)
-        repeat = rows // groups if q.axis == 0 else 1
-        yield q, group_maxima(layer.weight, groups), (
-            lambda high, repeat=repeat, shape=shape: high.repeat_interleave(repeat).reshape(shape))
+        if isinstance(q, TwinGelu):
+            low, high = -q.high, q.high
+        else:
+            low, high = -q.scale * q.zero, q.scale * (2**q.bits - 1 - q.zero)
+        if (layer := layers.get(id(q))) is not None:
+            rows = len(layer.weight)
+            groups = 3 if q.role == "qkv" else 1 if q.axis is None else rows
+            high = group_maxima(layer.weight, groups)
+            if q.axis == 0:
+                high = high.repeat_interleave(rows // groups).reshape(-1, *[1] * (layer.weight.dim() - 1))
+            low = -high
+        yield q, lambda factor, q=q, low=low, high=high: q.set_range(factor * low, factor * high)

@@ -26,8 +26,8 @@ from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.surgery import observe_rest, quantize_model
 from aiqvit.quant.twin import Splits, TwinGelu, TwinSoftmax
 from aiqvit.recon.capture import device_of, first_images
-from aiqvit.recon.gradients import Trace, probe_loss, traces
-from aiqvit.recon.scale_search import Grid, Metric, group_maxima, output_error, search_range
+from aiqvit.recon.gradients import Probe, Trace, probe_loss, traces
+from aiqvit.recon.scale_search import Grid, Metric, group_maxima, output_error, search_range, symmetric
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class PTQ4ViT(Method):
     steps: int = 100  # eq_n
     rounds: int = 3
     metric: Metric = "hessian"
-    probe: Literal["sampled", "pseudo_label"] = "sampled"  # loss behind the gradients
+    probe: Probe = "sampled"  # loss behind the gradients
     twin: bool = True  # twin quantizers post-Softmax and post-GELU; off: plain ones
     official_sum: bool = False
-    score_rows: int = 0  # tokens (rows of a layer's input) that score a candidate, drawn at random; 0: all
-    score_images: int = 0  # images that score a candidate of an attention product; 0: all
+    score_rows: int = 0  # tokens that score a candidate of a Linear, drawn at random; 0: all
+    score_images: int = 0  # images' worth of maps that score one of an attention product or a convolution; 0: all
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
 
     def quantize(self, job: Job) -> nn.Module:
@@ -97,54 +97,67 @@ class PTQ4ViT(Method):
             self.search_layer(module, trace, generator)
 
     def search_layer(self, layer: QuantLayer, trace: Trace, generator: torch.Generator) -> None:
-        """Weights and input in turn; the weights of qkv in three groups of rows, of a convolution row by row."""
-        x, weight, gradient = as_rows(layer, trace)
-        if self.score_rows and len(x) > self.score_rows:
-            rows = torch.randperm(len(x), generator=generator)[: self.score_rows].to(x.device)
-            x, gradient = x[rows], gradient[rows]
-        raw, q_x, q_w = x @ weight.T, layer.input_quantizer, layer.weight_quantizer
-        groups = groups_of_rows(layer)
+        """Weights and input in turn; the weights of qkv in three groups of rows, per channel row by row."""
+        x, gradient = (t.to(layer.weight.device) for t in self.scored(layer, trace, generator))
+        q_x, q_w, groups = layer.input_quantizer, layer.weight_quantizer, groups_of_rows(layer)
         q_w.note = "3 groups of rows" if groups == 3 else ""
-        x_high, w_high = group_maxima(trace.inputs[0]).to(x), group_maxima(weight, groups)
+        x_high, w_high = group_maxima(trace.inputs[0]).to(x), group_maxima(layer.weight, groups)
         shape = (-1, *[1] * (layer.weight.dim() - 1))
 
         def widen(high: Tensor) -> Tensor:  # (groups,) to (out, 1, ...), or (1,) for the tensor
-            return high if q_w.axis is None else high.repeat_interleave(len(weight) // groups).reshape(shape)
+            return high if q_w.axis is None else high.repeat_interleave(len(layer.weight) // groups).reshape(shape)
 
-        fixed = q_x.role == "image"
+        raw, fixed = product(layer, x, layer.weight), q_x.role == "image"
         if not fixed:
             q_x.set_range(-x_high, x_high)
         for _ in range(self.rounds):
             x_hat = x if fixed else q_x.fake(x)
-            search_range(q_w, self.candidates(w_high), lambda: output_error(
-                raw, x_hat @ q_w.fake(layer.weight).flatten(1).T, gradient, self.metric, groups), widen)  # noqa: B023
+            search_range(symmetric(q_w, widen), self.candidates(w_high), lambda: output_error(
+                raw, product(layer, x_hat, q_w.fake(layer.weight)), gradient, self.metric, groups))  # noqa: B023
             if fixed:
                 return
-            w_hat = q_w.fake(layer.weight).flatten(1)
-            search_range(q_x, self.candidates(x_high), lambda: output_error(
-                raw, q_x.fake(x) @ w_hat.T, gradient, self.metric))  # noqa: B023
+            w_hat = q_w.fake(layer.weight)
+            search_range(symmetric(q_x), self.candidates(x_high), lambda: output_error(
+                raw, product(layer, q_x.fake(x), w_hat), gradient, self.metric))  # noqa: B023
 
-    def search_product(self, product: QuantMatMul, trace: Trace) -> None:
+    def scored(self, layer: QuantLayer, trace: Trace, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What scores a candidate: inputs, (n, in) or images of a convolution, and output gradients (n, out)."""
+        x, gradient = trace.inputs[0], trace.gradient
+        if isinstance(layer, QuantConv2d):
+            some = self.share(len(x))
+            return x[:some], as_rows(gradient[:some])
+        x, gradient = x.flatten(0, -2), gradient.flatten(0, -2)
+        if not self.score_rows or len(x) <= self.score_rows:
+            return x, gradient
+        rows = torch.randperm(len(x), generator=generator)[: self.score_rows]
+        return x[rows], gradient[rows]
+
+    def share(self, count: int) -> int:
+        """How many of `count` maps are `score_images` images' worth; a window attention has many maps an image."""
+        part = min(self.score_images / self.images, 1) if self.score_images else 1
+        return max(round(count * part), 1)
+
+    def search_product(self, module: QuantMatMul, trace: Trace) -> None:
         """Left and right operand in turn; V stays in full precision while the post-Softmax map is searched."""
-        count, device = self.score_images or None, device_of(product)
-        left, right, gradient = (t[:count].to(device) for t in (*trace.inputs, trace.gradient))
-        q_l, q_r = product.left_quantizer, product.right_quantizer
+        some, device = self.share(len(trace.gradient)), device_of(module)
+        left, right, gradient = (t[:some].to(device) for t in (*trace.inputs, trace.gradient))
+        q_l, q_r = module.left_quantizer, module.right_quantizer
         highs = [group_maxima(t).to(device) for t in trace.inputs]
         for quantizer, high in zip((q_l, q_r), highs, strict=True):
             quantizer.set_range(-high, high)
 
         def multiply(a: Tensor, b: Tensor) -> Tensor:  # (n, M)
-            return (a @ (b.transpose(-2, -1) if product.transposed else b)).flatten(0, -2)
+            return (a @ (b.transpose(-2, -1) if module.transposed else b)).flatten(0, -2)
 
         raw, gradient = multiply(left, right), gradient.flatten(0, -2)
         twin = isinstance(q_l, TwinSoftmax)
         lefts = [high for _, high in Splits().ranges(highs[0][None])] if twin else self.candidates(highs[0])
         for _ in range(self.rounds):
             other = right if q_l.role == "post_softmax" else q_r.fake(right)
-            search_range(q_l, lefts, lambda: output_error(
+            search_range(symmetric(q_l), lefts, lambda: output_error(
                 raw, multiply(q_l.fake(left), other), gradient, self.metric))  # noqa: B023
             a_hat = q_l.fake(left)
-            search_range(q_r, self.candidates(highs[1]), lambda: output_error(
+            search_range(symmetric(q_r), self.candidates(highs[1]), lambda: output_error(
                 raw, multiply(a_hat, q_r.fake(right)), gradient, self.metric))  # noqa: B023
 
     def candidates(self, high: Tensor) -> list[Tensor]:
@@ -152,21 +165,18 @@ class PTQ4ViT(Method):
         return [high * factor for factor in Grid(self.start, self.end, self.steps).factors()]
 
 
-def as_rows(layer: QuantLayer, trace: Trace) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs (n, in), weights (out, in) and output gradients (n, out) of a layer; a convolution's windows are rows."""
-    x, gradient, weight = trace.inputs[0], trace.gradient, layer.weight
-    if isinstance(layer, QuantConv2d):
-        if layer.groups != 1 or isinstance(layer.padding, str):
-            raise ValueError("grouped convolutions and padding by name cannot be searched")
-        x = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).transpose(1, 2)  # (B, n, in)
-        gradient = gradient.flatten(2).transpose(1, 2)
-    x, gradient = x.flatten(0, -2), gradient.flatten(0, -2)
-    return x.to(weight.device), weight.flatten(1), gradient.to(weight.device)
+def as_rows(y: Tensor) -> Tensor:
+    """A convolution's output (B, out, H, W) as (n, out)."""
+    return y.flatten(2).transpose(1, 2).flatten(0, 1)
+
+
+@torch.no_grad()
+def product(layer: QuantLayer, x: Tensor, weight: Tensor) -> Tensor:
+    """Output (n, out) of a layer with these operands and without bias."""
+    return as_rows(layer._conv_forward(x, weight, None)) if isinstance(layer, QuantConv2d) else F.linear(x, weight)
 
 
 def groups_of_rows(layer: QuantLayer) -> int:
-    """How many scales a weight has: 3 for qkv, one a channel for a convolution, otherwise 1."""
-    role = layer.weight_quantizer.role
-    return 3 if role == "qkv" else len(layer.weight) if isinstance(layer, QuantConv2d) else 1
-
-
+    """How many scales a weight has: 3 for qkv, one a channel where it is quantized so (patch embedding), else 1."""
+    q = layer.weight_quantizer
+    return 3 if q.role == "qkv" else 1 if q.axis is None else len(layer.weight)

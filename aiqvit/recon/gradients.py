@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div
 
+from aiqvit.interfaces import Diverged
 from aiqvit.quant.layers import QuantLayer, QuantMatMul
-from aiqvit.recon.capture import Samples, Spill
+from aiqvit.recon.capture import Samples, Spill, first
 
 Operation = QuantLayer | QuantMatMul
 
@@ -32,22 +33,34 @@ def tensors_of(output: Any) -> list[Tensor]:
     return [tensor for part in parts for tensor in tensors_of(part)]
 
 
-def probe_loss(output: Any, generator: torch.Generator, probe: str = "sampled") -> Tensor:
+Probe = Literal["sampled", "pseudo_label", "perturbed"]
+
+
+def probe_loss(output: Any, generator: torch.Generator, probe: Probe = "sampled") -> Tensor:
     """A loss at the model's own output whose gradient is not zero, summed over samples.
 
     PTQ4ViT's loss compares the model with itself, so its true gradient is 0. For logits (B, classes) "sampled" draws
     labels from the model's own softmax, so that the expected square of the gradient is the Fisher information;
-    "pseudo_label" takes the most likely class. Other outputs are multiplied by unit-variance noise.
+    "pseudo_label" takes the most likely class; "perturbed" compares with the softmax of logits plus unit-variance
+    noise, in the spirit of APHQ-ViT. Other outputs, (B, N, classes) too, are multiplied by unit-variance noise.
+    Raises `Diverged` where an output is not finite.
     """
     loss = 0.0
     for tensor in tensors_of(output):
+        if not tensor.isfinite().all():
+            raise Diverged("the model's own output is not finite")
         if tensor.dim() != 2:
             noise = torch.randn(tensor.shape, generator=generator).to(tensor)
             loss = loss + (tensor * noise).sum()
             continue
-        shares = tensor.detach().softmax(-1).cpu()
-        labels = shares.argmax(-1) if probe == "pseudo_label" else torch.multinomial(shares, 1, generator=generator)
-        loss = loss + cross_entropy(tensor, labels.flatten().to(tensor.device), reduction="sum")
+        logits = tensor.detach().cpu()
+        if probe == "perturbed":
+            labels = (logits + torch.randn(logits.shape, generator=generator).to(logits)).softmax(-1)
+        elif probe == "pseudo_label":
+            labels = logits.argmax(-1)
+        else:
+            labels = torch.multinomial(logits.softmax(-1), 1, generator=generator).flatten()
+        loss = loss + cross_entropy(tensor, labels.to(tensor.device), reduction="sum")
     return loss
 
 
@@ -56,7 +69,8 @@ def traces(model: nn.Module, unit: str, wanted: Iterable[nn.Module], batches: It
            loss: Callable[[Any], Tensor]) -> dict[nn.Module, Trace]:
     """Run the model and the backward pass of `loss(output)` down to `unit`; return the trace of every wanted module.
 
-    Modules that are called several times a pass keep the last call. Everything is kept on the CPU.
+    Modules that are called several times a pass keep the last call; one that the loss does not depend on has a zero
+    gradient. Everything is kept on the CPU.
     """
     seen: dict[nn.Module, list[tuple[tuple[Tensor, ...], Tensor]]] = {module: [] for module in wanted}
     now: dict[nn.Module, tuple[tuple[Tensor, ...], Tensor]] = {}
@@ -65,10 +79,14 @@ def traces(model: nn.Module, unit: str, wanted: Iterable[nn.Module], batches: It
         return tuple(a.detach().requires_grad_() if isinstance(a, Tensor) and a.is_floating_point() else a
                      for a in args)
 
-    def keep(module: nn.Module, args: tuple, output: Any) -> None:
-        output = output[0] if isinstance(output, tuple | list) else output
-        output.retain_grad()
-        now[module] = (tuple(a.detach().cpu() for a in args if isinstance(a, Tensor)), output)
+    def keep(module: nn.Module, args: tuple, output: Any) -> Any:
+        tensor = first(output)
+        if not tensor.requires_grad:  # nothing tracked comes in, for example where a batch is no tensor
+            tensor = tensor.detach().requires_grad_()
+        tensor.retain_grad()
+        now[module] = (tuple(a.detach().cpu() for a in args if isinstance(a, Tensor)), tensor)
+        passed = tensor.clone()  # what follows may work in place
+        return passed if isinstance(output, Tensor) else (passed, *output[1:])
 
     hooks = [model.get_submodule(unit).register_forward_pre_hook(start)]
     hooks += [module.register_forward_hook(keep) for module in seen]
@@ -77,7 +95,8 @@ def traces(model: nn.Module, unit: str, wanted: Iterable[nn.Module], batches: It
             now.clear()
             loss(forward(model, batch)).backward()
             for module, (inputs, output) in now.items():
-                seen[module].append((inputs, output.grad.cpu()))
+                gradient = torch.zeros_like(output) if output.grad is None else output.grad
+                seen[module].append((inputs, gradient.detach().cpu()))
     finally:
         for hook in hooks:
             hook.remove()

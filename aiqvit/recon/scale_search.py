@@ -43,23 +43,28 @@ def output_error(raw: Tensor, output: Tensor, gradient: Tensor, metric: Metric, 
 
 
 @torch.no_grad()
-def search_range(quantizer: Quantizer, highs: Iterable[Tensor], error: Callable[[], Tensor],
-                 widen: Callable[[Tensor], Tensor] = lambda high: high) -> Tensor:
-    """Try symmetric ranges up to each of `highs` (G,), keep for every group the one with the least `error()` (G,).
+def search_range(take: Callable[[Tensor], object], highs: Iterable[Tensor], error: Callable[[], Tensor]) -> Tensor:
+    """Let `take` set each of `highs` (G,) in turn, keep for every group the one with the least `error()` (G,).
 
-    `widen` turns (G,) into the shape that the quantizer takes. Returns the chosen highs.
+    Of equal errors the later one is kept: where the gradient is 0 everywhere, an ascending grid ends with its widest
+    range and not with its least, which would clip everything. Returns the chosen highs.
     """
     best = least = None
     for high in highs:
-        quantizer.set_range(-widen(high), widen(high))
+        take(high)
         score = error().to(high)
         score = torch.where(score.isfinite(), score, torch.full_like(score, torch.inf))
         if least is None:
             best, least = high.clone(), score
             continue
-        best, least = torch.where(score < least, high, best), torch.minimum(score, least)
-    quantizer.set_range(-widen(best), widen(best))
+        best, least = torch.where(score <= least, high, best), torch.minimum(score, least)
+    take(best)
     return best
+
+
+def symmetric(quantizer: Quantizer, widen: Callable[[Tensor], Tensor] = lambda high: high) -> Callable[[Tensor], None]:
+    """How a quantizer takes the range up to +-high; `widen` turns (G,) into the shape that it needs."""
+    return lambda high: quantizer.set_range(-widen(high), widen(high))
 
 
 def group_maxima(x: Tensor, groups: int = 1) -> Tensor:

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from aiqvit.interfaces import Diverged
 from aiqvit.quant.layers import QuantLayer, QuantMatMul
 from aiqvit.quant.quantizers import Uniform
 from aiqvit.quant.surgery import quantize_model
@@ -78,3 +79,39 @@ def test_the_model_is_left_as_it_was():
     traces(model, "blocks.1", [model.blocks[1]], [images(2)], lambda m, x: m(x), lambda o: probe_loss(o, seeded()))
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert not model.blocks[1]._forward_hooks and not model.blocks[1]._forward_pre_hooks
+
+
+def test_perturbed_probe_pulls_towards_the_softmax_of_noisy_logits():
+    logits = torch.randn(3, 5, requires_grad=True)
+    probe_loss(logits, seeded(), "perturbed").backward()
+    noisy = logits.detach() + torch.randn(3, 5, generator=seeded())
+    torch.testing.assert_close(logits.grad, logits.detach().softmax(-1) - noisy.softmax(-1))
+
+
+def test_output_that_is_not_finite_is_named():
+    with pytest.raises(Diverged, match="not finite"):
+        probe_loss(torch.tensor([[1.0, float("nan")]]), seeded())
+
+
+class Named(torch.nn.Module):
+    """Takes a dictionary, works in place on a layer's output and has a layer that the output does not depend on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.outer, self.unused = torch.nn.Linear(4, 5), torch.nn.Linear(5, 3), torch.nn.Linear(4, 2)
+
+    def forward(self, batch: dict) -> torch.Tensor:
+        self.unused(batch["x"])
+        return self.outer(self.inner(batch["x"]).mul_(2.0))
+
+
+def test_batches_that_are_no_tensors_and_layers_that_are_not_used():
+    model, x = Named().requires_grad_(False), torch.randn(6, 4)
+    found = traces(model, "", [model.inner, model.outer, model.unused], [{"x": x}], lambda m, b: m(b),
+                   lambda out: probe_loss(out, seeded(), "pseudo_label"))
+    logits = model({"x": x})
+    expected = logits.softmax(-1) - torch.nn.functional.one_hot(logits.argmax(-1), 3)
+    torch.testing.assert_close(found[model.outer].gradient, expected)
+    torch.testing.assert_close(found[model.inner].gradient, 2 * expected @ model.outer.weight)
+    assert torch.equal(found[model.unused].gradient, torch.zeros(6, 2))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aiqvit.quant.quantizers import Uniform
-from aiqvit.recon.scale_search import Grid, group_maxima, output_error, search_range
+from aiqvit.recon.scale_search import Grid, group_maxima, output_error, search_range, symmetric
 
 
 def test_grid_has_both_ends():
@@ -36,7 +36,8 @@ def test_each_group_gets_its_best_candidate():
     def error() -> torch.Tensor:
         return (quantizer.fake(weight) - weight).square().reshape(3, -1).mean(1)
 
-    chosen = search_range(quantizer, [base * f for f in factors], error, lambda h: h.repeat_interleave(2)[:, None])
+    take = symmetric(quantizer, lambda high: high.repeat_interleave(2)[:, None])
+    chosen = search_range(take, [base * f for f in factors], error)
     for g in range(3):
         rows, losses = weight[2 * g : 2 * g + 2], []
         for f in factors:
@@ -50,9 +51,18 @@ def test_candidates_that_are_not_finite_never_win():
     quantizer = Uniform(3, symmetric=True)
     scores = iter([float("nan"), 2.0, float("inf")])
     highs = [torch.tensor([float(i)]) for i in (1, 2, 3)]
-    chosen = search_range(quantizer, highs, lambda: torch.tensor([next(scores)]))
+    chosen = search_range(symmetric(quantizer), highs, lambda: torch.tensor([next(scores)]))
     assert chosen.item() == 2
 
 
 def test_zero_tensors_have_a_positive_range():
     assert group_maxima(torch.zeros(4, 3), 2).min() > 0
+
+
+def test_without_any_gradient_the_widest_range_is_kept():
+    """PTQ4ViT's collapse: a loss without gradient scores all candidates alike."""
+    quantizer, x = Uniform(4, symmetric=True), torch.randn(8, 3)
+    highs = [x.abs().max()[None] * f for f in Grid().factors()]
+    chosen = search_range(symmetric(quantizer), highs,
+                          lambda: output_error(x, quantizer.fake(x), torch.zeros(8, 3), "hessian"))
+    assert chosen.item() == pytest.approx(1.2 * x.abs().max().item())
