@@ -121,6 +121,7 @@ class AIQViT(Method):
             "image": Float if self.protocol == "paper" else lambda: Uniform(8),
             "post_layernorm": lambda: Uniform(a, -1, include_zero=False),
         }
+        scheme["post_softmax"] = lambda: Uniform(a)  # Table 5 without DFQ: a uniform range by the map's own error
         if self.dfq:
             scheme["post_softmax"] = lambda: DynamicFocusing(a, observer=focus, decoding=self.decoding)
         return scheme

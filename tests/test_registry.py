@@ -19,7 +19,7 @@ def fresh(table=None, **more):
 
 
 def test_built_in_names_in_display_order():
-    assert METHODS.names()[:4] == ["fp32", "minmax", "repqvit", "aiqvit"]
+    assert METHODS.names() == ["fp32", "minmax", "brecq", "qdrop", "ptq4vit", "apqvit", "repqvit", "isvit", "aiqvit"]
     assert "imagenet" in TASKS.names()
 
 
