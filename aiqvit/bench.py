@@ -59,12 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser().parse_args(argv)
         from aiqvit import command  # here, so that --help imports no torch
 
-        if args.list:
-            return command.show_names()
-        return command.bench(args)
+        code = command.show_names() if args.list else command.bench(args)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"aiqvit: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, head for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("aiqvit: interrupted; finished runs are kept, the same command goes on from there", file=sys.stderr)
         return 130

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -225,3 +227,11 @@ def test_weights_that_do_not_fit_name_the_keys(bench, weights, tmp_path, capsys)
     assert bench("--method", "fp32", weights=str(tmp_path / "bad.safetensors")) == 2
     err = capsys.readouterr().err
     assert "1 missing (head.bias); 1 unexpected (extra.weight); 1 mis-shaped (head.weight (10, 64)" in err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    process = subprocess.Popen([sys.executable, "-m", "aiqvit.bench", "--list"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    assert process.wait() == 0 and errors == ""
