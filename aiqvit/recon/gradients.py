@@ -11,10 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div
 
 from aiqvit.interfaces import Diverged
-from aiqvit.quant.layers import QuantLayer, QuantMatMul
 from aiqvit.recon.capture import Samples, Spill, first
-
-Operation = QuantLayer | QuantMatMul
 
 
 @dataclass
