@@ -1,0 +1,1 @@
+"""Detectors through MMDetection: the only package that imports mmdet, mmcv and mmengine."""
