@@ -68,7 +68,7 @@ def _first_fault(lines: Iterable[str], columns: int, delimiter: str | None) -> s
 
 
 def read_list(path: Path, what: str) -> list[str]:
-    """Lines of a list file without blanks. Raises `UserError` when it is missing or empty; `what` says what it holds."""
+    """Lines of a list file without blanks. Raises `UserError` when it is missing or empty; `what` is what it holds."""
     if not path.is_file():
         raise UserError(f"no file {str(path)!r}: expected {what}")
     names = path.read_text(encoding="utf-8").split()

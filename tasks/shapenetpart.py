@@ -1,4 +1,4 @@
-"""ShapeNetPart segmentation with Point Transformer, in the layout `shapenetcore_partanno_segmentation_benchmark_v0_normal`.
+"""ShapeNetPart segmentation with Point Transformer, in the official layout with normals.
 
 `synsetoffset2category.txt` names the folder of each category, `train_test_split/shuffled_*_file_list.json` the shapes,
 and `<folder>/<shape>.txt` holds one point a line: x y z, its normal and its part, counted through all categories.
@@ -90,7 +90,7 @@ def _folders(root: Path, categories: Sequence[str]) -> dict[str, int]:
     words = read_list(root / CATEGORIES, "a category and its folder a line, such as Airplane 02691156")
     for name in words[::2]:
         if name not in categories:
-            raise UserError(f"{str(root / CATEGORIES)!r} names the category {name!r}: not one of {', '.join(categories)}")
+            raise UserError(f"{str(root / CATEGORIES)!r} names {name!r}: not one of {', '.join(categories)}")
     return {folder: categories.index(name) for name, folder in zip(words[::2], words[1::2], strict=False)}
 
 

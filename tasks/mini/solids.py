@@ -16,7 +16,7 @@ from tasks.cache import folder_once
 from tasks.mini.surfaces import Array, Surface, box, ellipsoid, frustum, rotation, torus
 
 VERSION = 1  # of the points: raise it whenever they change
-POINTS = 256  # of a shape
+POINTS = 128  # of a shape
 Part = list[Surface]
 SIDE, FLAT = rotation(0, np.pi / 2), rotation(1, np.pi / 2)  # z to -y or so; z to x
 
@@ -111,13 +111,14 @@ SOLIDS: dict[str, Callable[[np.random.Generator], list[Part]]] = {
 PARTS = {"Car": 4, "Chair": 3, "Lamp": 3, "Mug": 2, "Rocket": 3, "Stool": 3}  # categories with the parts of the above
 PER_CLASS = {"train": 100, "test": 50}
 PER_CATEGORY = {"train": 150, "val": 20, "test": 70}
+NOISE = 2.0  # of the classes: with less they are too easy to tell apart
 STREAMS = {"modelnet40": 0, "shapenetpart": 1}  # of random numbers
 FOLDERS = {"modelnet40": "modelnet40_normal_resampled",
            "shapenetpart": "shapenetcore_partanno_segmentation_benchmark_v0_normal"}
 
 
-def draw(name: str, rng: np.random.Generator) -> Array:
-    """A shape, (POINTS, 7): coordinates, normals, number of the part."""
+def draw(name: str, rng: np.random.Generator, noise: float = 1.0) -> Array:
+    """A shape, (POINTS, 7): coordinates, normals, number of the part; `noise` scales tilt, jitter and stray points."""
     surfaces = [(surface, label) for label, part in enumerate(SOLIDS[name](rng)) for surface in part]
     weights = np.array([surface.area for surface, _ in surfaces]) ** 0.7  # small parts get more than their share
     owner = rng.choice(len(surfaces), 2 * POINTS, p=weights / weights.sum())
@@ -125,18 +126,20 @@ def draw(name: str, rng: np.random.Generator) -> Array:
     points = np.stack([surfaces[i][0].points[j] for i, j in zip(owner, row, strict=True)])
     normals = np.stack([surfaces[i][0].normals[j] for i, j in zip(owner, row, strict=True)])
     labels = np.array([surfaces[i][1] for i in owner], float)
-    turn = rotation(0, rng.normal(0, 0.3)) @ rotation(1, rng.normal(0, 0.3)) @ rotation(2, rng.uniform(0, 2 * np.pi))
+    tilt = rotation(0, rng.normal(0, 0.3 * noise)) @ rotation(1, rng.normal(0, 0.3 * noise))
+    turn = tilt @ rotation(2, rng.uniform(0, 2 * np.pi))
     turn = turn * rng.uniform(0.8, 1.25, 3)  # stretched before it is turned
     points, normals = points @ turn.T, normals @ np.linalg.inv(turn)
     away = (points - points.mean(0)) @ _direction(rng)
     keep = np.argsort(away)[: rng.integers(int(1.1 * POINTS), 2 * POINTS)]  # the far side is hidden
     keep = rng.permutation(keep)[:POINTS]
-    size = points.std()
-    noise = rng.normal(0, 1, (POINTS, 3)) * size * rng.uniform(0.02, 0.1)
-    noise += (rng.random((POINTS, 1)) < 0.05) * rng.normal(0, 0.7 * size, (POINTS, 3))
-    normals = normals[keep] / np.linalg.norm(normals[keep], axis=1, keepdims=True) + rng.normal(0, 0.25, (POINTS, 3))
+    normals = normals[keep] / np.linalg.norm(normals[keep], axis=1, keepdims=True)
+    size = points.std() * noise
+    jitter = rng.normal(0, 1, (POINTS, 3)) * size * rng.uniform(0.02, 0.1)
+    jitter += (rng.random((POINTS, 1)) < 0.05 * noise) * rng.normal(0, 0.7 * size, (POINTS, 3))
+    normals += rng.normal(0, 0.25 * noise, (POINTS, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.concatenate([points[keep] + noise, normals, labels[keep, None]], axis=1)
+    return np.concatenate([points[keep] + jitter, normals, labels[keep, None]], axis=1)
 
 
 def _direction(rng: np.random.Generator) -> Array:
@@ -165,7 +168,7 @@ def _write_classes(draft: Path) -> None:
         for number in range(sum(PER_CLASS.values())):
             shape = f"{name}_{number + 1:04d}"
             lists["train" if number < PER_CLASS["train"] else "test"].append(shape)
-            np.savetxt(root / name / f"{shape}.txt", draw(name, rng)[:, :6], "%.5f", ",")
+            np.savetxt(root / name / f"{shape}.txt", draw(name, rng, NOISE)[:, :6], "%.5f", ",")
     for split, shapes in lists.items():
         (root / f"modelnet40_{split}.txt").write_text("".join(f"{shape}\n" for shape in shapes))
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def square_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Squared distances of all pairs, (B, M, 3), (B, N, 3) to (B, M, N): from differences, so 0 where points are equal."""
+    """Squared distances of all pairs, (B, M, 3), (B, N, 3) to (B, M, N); exactly 0 where points are equal."""
     total = (a[:, :, None, 0] - b[:, None, :, 0]).square_()
     for axis in range(1, a.shape[2]):
         total.add_((a[:, :, None, axis] - b[:, None, :, axis]).square_())

@@ -107,5 +107,6 @@ def test_a_public_checkpoint_classifies_as_its_authors_say(shared):
     state = own_keys(read_state(source))
     assert "downs.3.mlp.0.weight" in state
     subject = task.load("point_transformer", source)
-    found = task.evaluate(subject.model, subject, limit=33, batch_size=11, device="cpu", progress=lambda items, *_, **__: items)
+    found = task.evaluate(subject.model, subject, limit=33, batch_size=11, device="cpu",
+                          progress=lambda items, *_, **__: items)
     assert found["images"] == 33 and found["oa"] > 90  # 192 of all 198
