@@ -9,3 +9,15 @@ class WeightedSum(nn.Module):
     def forward(self, weights: Tensor, values: Tensor) -> Tensor:
         """(..., K, D) twice to (..., D)."""
         return (weights * values).sum(-2)
+
+
+class MatMul(nn.Module):
+    """Matrix product of two activations, whose roles it names: an attention product of a model that is not timm's."""
+
+    def __init__(self, left: str, right: str, transposed: bool = False) -> None:
+        super().__init__()
+        self.left, self.right, self.transposed = left, right, transposed
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """(..., N, K) and (..., K, M), or (..., M, K) if `transposed`, to (..., N, M)."""
+        return left @ (right.transpose(-2, -1) if self.transposed else right)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from aiqvit.quant.batchnorm import fold_batchnorm
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantConv2d, QuantLayer, QuantLinear, QuantMatMul, QuantWeightedSum
-from aiqvit.quant.products import WeightedSum
+from aiqvit.quant.products import MatMul, WeightedSum
 from aiqvit.quant.quantizers import Float, Quantizer
 
 Scheme = Mapping[str, Callable[[], Quantizer]]
@@ -121,6 +121,9 @@ def quantize_model(model: nn.Module, scheme: Scheme) -> nn.Module:
             _replace(model, name, QuantAttention(module, scheme))
         elif isinstance(module, WeightedSum):
             _replace(model, name, QuantWeightedSum(make(scheme, "post_softmax"), make(scheme, "value")))
+        elif isinstance(module, MatMul):
+            operands = make(scheme, module.left), make(scheme, module.right)
+            _replace(model, name, QuantMatMul(*operands, transposed=module.transposed))
     present = {f"weight:{q.role}" if name.endswith("weight_quantizer") else q.role for name, q in sites(model)}
     model.absent_roles = tuple(role for role in scheme if role not in {"weight", "activation", *present})
     model.requires_grad_(False)

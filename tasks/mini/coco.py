@@ -105,7 +105,7 @@ def config(name: str) -> dict[str, Any]:
     train.rpn.sampler.update(num=64)
     train.rpn_proposal.update(nms_pre=300, max_per_img=150)
     for stage in train.rcnn if cascade else [train.rcnn]:
-        stage.sampler.update(num=48, pos_fraction=0.33)
+        stage.sampler.update(num=32, pos_fraction=0.4)
     test.rpn.update(nms_pre=300, max_per_img=100)
     test.rcnn.update(max_per_img=30)
     return model

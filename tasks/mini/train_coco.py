@@ -21,9 +21,9 @@ from tasks.mini import coco, imagenet
 from tasks.mini.scenes import Scene, boxes, scene
 from tasks.mini.train_imagenet import rate
 
-BATCH = 8
-RATE = 1.5e-3  # peak learning rate of the heads; the backbone, trained before, learns at half of it
-STEPS = {"mini_mask_rcnn_swin": 1500, "mini_cascade_mask_rcnn_swin": 900}
+BATCH = 4
+RATE = 1.2e-3  # peak learning rate of the heads; the backbone, trained before, learns at half of it
+STEPS = {"mini_mask_rcnn_swin": 1400, "mini_cascade_mask_rcnn_swin": 1000}
 SPREAD = 0.6  # standard deviation of the LayerNorms' log gains at the start
 KEEP = 50  # steps between two saved states
 
@@ -159,7 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", nargs="+", choices=coco.MODELS, default=coco.MODELS)
     parser.add_argument("--steps", type=int, help=f"training steps of each model (default: {STEPS})")
-    parser.add_argument("--pool", type=int, default=4000, help="scenes to draw (default: %(default)s)")
+    parser.add_argument("--pool", type=int, default=2500, help="scenes to draw (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: %(default)s)")
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help="where to keep the state of the training")
     args = parser.parse_args()
