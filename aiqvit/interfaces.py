@@ -6,7 +6,7 @@ Both are found by name through `aiqvit.registry`; nothing else has to know them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -99,6 +99,7 @@ class Task(ABC):
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]  # keys of `evaluate`, in percent; the first is the headline
     folder: ClassVar[str]  # where the data usually is, relative to the working directory
+    limits: Mapping[str, Any] = {}  # the most that a field of a method is by default here, such as `images` or `batch`
     label: str  # `name`, or `name-mini` on the embedded data: the two never share a table
     models: tuple[str, ...]  # the models that `--model all` means
     train_images: int  # how many samples there are to calibrate on

@@ -2,6 +2,7 @@
 
 TASKS: dict[str, str] = {
     "imagenet": "tasks.imagenet:ImageNet",
+    "coco": "tasks.coco:Coco",
     "modelnet40": "tasks.modelnet40:ModelNet40",
     "shapenetpart": "tasks.shapenetpart:ShapeNetPart",
 }

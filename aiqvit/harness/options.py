@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -35,10 +35,15 @@ class Choice:
         """The method's name in tables."""
         return f"{self.method.title} [{self.variant}]" if self.variant else self.method.title
 
-    def build(self, preset: str) -> Method:
-        """The method with the preset's fields and then the user's. Raises `UserError` for values that it refuses."""
+    def build(self, preset: str, limits: Mapping[str, Any] | None = None) -> Method:
+        """The method with the preset's fields, no greater than `limits`, and then the user's.
+
+        Raises `UserError` for values that it refuses.
+        """
+        values = {f.name: f.default for f in fields(self.method)} | self.method.presets.get(preset, {})
+        values |= {key: min(values[key], most) for key, most in (limits or {}).items() if key in values}
         try:
-            return self.method(**{**self.method.presets.get(preset, {}), **self.changed})
+            return self.method(**{**values, **self.changed})
         except (TypeError, ValueError) as error:
             raise UserError(f"method {self.name!r}: {error}") from error
 

@@ -60,8 +60,17 @@ class Samples:
         self.batches.append(tensors)
         self.count += len(tensors[0])
 
+    def alike(self, indices: Iterable[int]) -> list[list[int]]:
+        """The named samples in groups that `gather` can join: of one shape, and called with the same constants."""
+        groups: dict[Any, list[int]] = {}
+        for index in indices:
+            batch = bisect_right(self.starts, index) - 1
+            shapes = tuple(tensor.shape[1:] for tensor in self.batches[batch])
+            groups.setdefault((shapes, repr(self.constants[batch])), []).append(index)
+        return list(groups.values())
+
     def gather(self, indices: Iterable[int], device: torch.device | str = "cpu") -> tuple[tuple, dict]:
-        """Call arguments (args, kwargs) of the named samples, tensors concatenated along dim 0."""
+        """Call arguments (args, kwargs) of the named samples, all `alike`, tensors concatenated along dim 0."""
         rows, batch = [], 0
         for index in indices:
             batch = bisect_right(self.starts, index) - 1

@@ -66,7 +66,7 @@ def traces(model: nn.Module, unit: str, wanted: Iterable[nn.Module], batches: It
            loss: Callable[[Any], Tensor]) -> dict[nn.Module, Trace]:
     """Run the model and the backward pass of `loss(output)` down to `unit`; return the trace of every wanted module.
 
-    Modules that are called several times a pass keep the last call; one that the loss does not depend on has a zero
+    Modules that are called several times a pass keep the first call (of an RPN, the finest map); one that the loss does not depend on has a zero
     gradient. Everything is kept on the CPU.
     """
     seen: dict[nn.Module, list[tuple[tuple[Tensor, ...], Tensor]]] = {module: [] for module in wanted}
@@ -77,6 +77,8 @@ def traces(model: nn.Module, unit: str, wanted: Iterable[nn.Module], batches: It
                      for a in args)
 
     def keep(module: nn.Module, args: tuple, output: Any) -> Any:
+        if module in now:
+            return output
         tensor = first(output)
         if not tensor.requires_grad:  # nothing tracked comes in, for example where a batch is no tensor
             tensor = tensor.detach().requires_grad_()
@@ -123,7 +125,8 @@ def output_importance(model: nn.Module, unit: str, batches: Sequence, forward: C
     The model is as far quantized as it is now. BRECQ squares it: its Fisher weighting of the error.
     """
     waiting, module = iter(references), model.get_submodule(unit)
-    found = traces(model, unit, [module], batches, forward, lambda output: distance(output, next(waiting)))
     samples = Samples(Spill(2**32))
-    samples.append((found[module].gradient.abs() + damping,))
+    for batch in batches:
+        found = traces(model, unit, [module], [batch], forward, lambda output: distance(output, next(waiting)))
+        samples.append((found[module].gradient.abs() + damping,))
     return samples

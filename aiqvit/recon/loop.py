@@ -42,8 +42,18 @@ def groups_of(trainables: Iterable[tuple[nn.Parameter, float]], rate: float) -> 
 
 def evaluate(data: UnitData, indices: Iterable[int], loss: Callable[[Tensor, Tensor], Tensor],
              mix: float = 0.0) -> Tensor:
-    """The loss of the unit on the named samples; `data.importance` weights every element of the error."""
-    indices, device = list(indices), device_of(data.unit)
+    """The loss of the unit on the named samples; `data.importance` weights every element of the error.
+
+    Samples of several shapes (detection) are run shape by shape.
+    """
+    groups = data.inputs.alike(indices)
+    if len(groups) == 1:
+        return _evaluate(data, groups[0], loss, mix)
+    return sum(len(group) * _evaluate(data, group, loss, mix) for group in groups) / sum(map(len, groups))
+
+
+def _evaluate(data: UnitData, indices: list[int], loss: Callable[[Tensor, Tensor], Tensor], mix: float) -> Tensor:
+    device = device_of(data.unit)
     args, kwargs = (data.fp_inputs if mix == 1 else data.inputs).gather(indices, device)
     if 0 < mix < 1:
         others, _ = data.fp_inputs.gather(indices, device)

@@ -67,8 +67,12 @@ def repair(job: Job, scheme: Scheme, mend: Callable[[UnitData], dict | None], *,
 
 
 def observe_unit(data: UnitData, images: int, **which: bool) -> None:
-    """Set the ranges of a unit from what its first `images` samples bring behind the repaired predecessors."""
-    args, kwargs = data.inputs.gather(range(min(images, len(data.inputs))), device_of(data.unit))
+    """Set the ranges of a unit from what its first `images` samples bring behind the repaired predecessors.
+
+    Where samples differ in shape, from those that have the shape of the first.
+    """
+    alike = data.inputs.alike(range(min(images, len(data.inputs))))[0]
+    args, kwargs = data.inputs.gather(alike, device_of(data.unit))
     observe(data.unit, lambda unit: unit(*args, **kwargs), **which)
 
 

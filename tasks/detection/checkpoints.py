@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import re
+
+from torch import Tensor, nn
 
 State = dict[str, Tensor]
+MADE = (".attn_mask", ".relative_position_index")  # buffers that follow from the architecture
 
-_RENAMED = (("layers.", "stages."), (".attn.", ".attn.w_msa."), (".mlp.fc1.", ".ffn.layers.0.0."),
-            (".mlp.fc2.", ".ffn.layers.1."), ("patch_embed.proj.", "patch_embed.projection."))
+_RENAMED = ((r"^layers\.", "stages."), (r"\.attn\.", ".attn.w_msa."), (r"\.mlp\.fc1\.", ".ffn.layers.0.0."),
+            (r"\.mlp\.fc2\.", ".ffn.layers.1."), (r"^patch_embed\.proj\.", "patch_embed.projection."))
 
 
 def convert_backbone(state: State) -> State:
     """A Swin backbone in the layout of its authors, `layers.0.blocks.0.attn.qkv.weight`, to MMDetection's."""
     found = {}
     for key, value in state.items():
-        if ".downsample." in key:
-            value = unfold_order(value)
-        if not key.endswith((".attn_mask", ".relative_position_index")):  # buffers that the model makes itself
+        if not key.endswith(MADE):
             for old, new in _RENAMED:
-                key = key.replace(old, new) if "." in old[1:] or key.startswith(old) else key
-            found[key] = value
+                key = re.sub(old, new, key)
+            found[key] = unfold_order(value) if ".downsample." in key else value
     return found
 
 
@@ -38,11 +39,11 @@ def is_original(state: State) -> bool:
     return any(key.startswith("backbone.layers.") for key in state)
 
 
-def convert(state: State) -> State:
-    """A detector's state in MMDetection 3's layout, whichever of the two it is in."""
-    if not is_original(state):
-        return state
-    prefix = "backbone."
-    backbone = convert_backbone({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-    rest = {k: v for k, v in state.items() if not k.startswith(prefix)}
-    return {prefix + k: v for k, v in backbone.items()} | rest
+def convert(state: State, model: nn.Module) -> State:
+    """A detector's state in the layout of `model`, from either of the two; buffers that it makes itself are its own."""
+    if is_original(state):
+        prefix = "backbone."
+        backbone = convert_backbone({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        rest = {k: v for k, v in state.items() if not k.startswith(prefix)}
+        state = {prefix + k: v for k, v in backbone.items()} | rest
+    return {k: v for k, v in model.state_dict().items() if k.endswith(MADE)} | state

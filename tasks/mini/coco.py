@@ -1,8 +1,6 @@
 """Mini COCO: procedural scenes in COCO's folder layout, and two small trained detectors with Swin."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
+from tasks.cache import folder_once
 from tasks.detection.models import CASCADE, build, cascade_head, shipped
 from tasks.mini.scenes import NAMES, SIDE, Scene, boxes, scene
 
@@ -18,6 +17,8 @@ VERSION = 1  # of the pictures: raise it whenever the pixels change
 COUNTS = {"train": 200, "val": 100}
 STREAMS = {"train": 0, "val": 1, "training pool": 2}  # independent random streams: no scene is in two of them
 MODELS: tuple[str, ...] = ("mini_mask_rcnn_swin", "mini_cascade_mask_rcnn_swin")
+BATCH = 8  # images at once: all have the same size
+LIMITS = {"images": 64, "batch": 4, "init_images": 16}  # a scene has four times the tokens of a mini ImageNet picture
 WIDTH = 48  # channels of the FPN and of the heads' convolutions
 
 
@@ -29,24 +30,15 @@ def generator(stream: str) -> np.random.Generator:
 def prepare() -> Path:
     """Write the scenes unless they are there, and return the folder with ``annotations``, ``train2017``, ``val2017``.
 
-    They go to ``$AIQVIT_CACHE`` or ``~/.cache/aiqvit``, complete or not at all.
+    They go to the cache, complete or not at all: see ``tasks.cache``.
     """
-    cache = Path(os.environ.get("AIQVIT_CACHE") or Path.home() / ".cache" / "aiqvit").expanduser()
-    root = cache / f"mini-coco-v{VERSION}"
-    if root.is_dir():
-        return root
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix=f"{root.name}-") as scratch:
-        draft = Path(scratch) / "data"
-        (draft / "annotations").mkdir(parents=True)
-        for split, count in COUNTS.items():
-            _write(draft, split, count)
-        try:
-            os.rename(draft, root)
-        except OSError:
-            if not root.is_dir():
-                raise
-    return root
+    return folder_once(f"mini-coco-v{VERSION}", _write_all)
+
+
+def _write_all(root: Path) -> None:
+    (root / "annotations").mkdir(parents=True)
+    for split, count in COUNTS.items():
+        _write(root, split, count)
 
 
 def _write(root: Path, split: str, count: int) -> None:

@@ -1,0 +1,137 @@
+"""COCO detection and instance segmentation: Mask R-CNN and Cascade Mask R-CNN with Swin, through MMDetection 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aiqvit.interfaces import Diverged, Subject, Task, UserError
+from aiqvit.registry import choose
+from tasks.weights import checksum, load_state, read_state
+
+
+class Coco(Task):
+    """`train2017/*` to calibrate on, `val2017/*` and `annotations/instances_val2017.json` to evaluate on.
+
+    Images keep their own sizes: a batch is one image, and a few on the embedded data, where all are alike.
+    """
+
+    name = "coco"
+    metrics = ("box_ap", "mask_ap")  # beside them, the same with _50, _75, _s, _m, _l
+    folder = "data/coco"
+
+    def __init__(self, data: str | None = None, strict: bool = False) -> None:
+        """See `Task`. Images are read when needed; a broken one is an error whatever `strict` says."""
+        _import_mmdet()
+        from mmdet.datasets import CocoDataset
+
+        from tasks.detection import data as files
+        from tasks.detection.models import MODELS
+
+        if data is None:
+            data = self.folder if Path(self.folder).is_dir() else "mini"
+        if data == "mini":
+            from tasks.mini import coco as mini
+
+            self._mini, self.models, self.batch = mini, mini.MODELS, mini.BATCH
+            self._files = files.CocoFolder(mini.prepare(), mini.NAMES, (mini.SIDE, mini.SIDE))
+            self.limits = mini.LIMITS
+        else:
+            self._mini, self.models, self.batch = None, MODELS, 1
+            self._files = files.CocoFolder(Path(data), CocoDataset.METAINFO["classes"], (1333, 800))
+            self.limits = {"images": 256, "batch": 1, "init_images": 1}
+        self.label = "coco-mini" if self._mini else "coco"
+        self.train_images, self.val_images = len(self._files.train), len(self._files.val)
+
+    def resolve(self, pattern: str) -> list[str]:
+        """`all` means the four detectors of the paper, or the two mini ones."""
+        return choose("model", pattern, self.models)
+
+    def load(self, model: str, weights: str | None = None) -> Subject:
+        """See `Task`. Weights are MMDetection's or those of Swin-Transformer-Object-Detection, told by their names."""
+        from tasks.detection import models
+        from tasks.detection.checkpoints import convert
+
+        name = self.resolve(model)[0]
+        if weights is None and not self._mini:
+            raise UserError(f"no weights for {name!r} here: give --weights FILE, from MMDetection's model zoo or from "
+                            "Swin-Transformer-Object-Detection")
+        source = weights or str(self._mini.weights(name))
+        net = self._mini.detector(name) if self._mini else models.build(models.config(name))
+        load_state(net, convert(read_state(source), net), source)
+        models.prepare(net)
+        return Subject(name, net, tuple(models.units(net)), checksum(net))
+
+    def calibration(self, subject: Subject, images: int, seed: int, explicit: bool = False) -> list[list[dict]]:
+        """Training images in the test pipeline, drawn by `seed`; a batch is a list of samples of one size."""
+        if explicit and images > self.train_images:
+            raise UserError(f"{images} calibration images asked, but there are only {self.train_images}")
+        order = torch.randperm(self.train_images, generator=torch.Generator().manual_seed(seed)).tolist()
+        samples = [self._files.sample(self._files.train[i]) for i in order[:images]]
+        return [samples[i : i + self.batch] for i in range(0, len(samples), self.batch)]
+
+    def forward(self, model: nn.Module, batch: list[dict]) -> list[Tensor]:
+        """All raw outputs of the detector: see `tasks.detection.forward`."""
+        from tasks.detection.forward import raw_outputs
+
+        return raw_outputs(model, batch)
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, subject: Subject, *, limit: int | None, batch_size: int, device: str,
+                 progress: Callable[..., Iterable]) -> dict[str, float]:
+        """AP in percent; `limit` takes evenly spaced images. At most `batch` images are run at once."""
+        count = min(limit or self.val_images, self.val_images)
+        chosen = [i * self.val_images // count for i in range(count)]
+        found = self.predict(model.to(device).eval(), chosen, min(batch_size, self.batch), progress)
+        scores = self._files.judge(found, [self._files.ids[i] for i in chosen])
+        return {**scores, "images": count, "skipped": 0}
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, chosen: list[int], batch_size: int,
+                progress: Callable[..., Iterable] = lambda items, text, total=None: items) -> list[dict[str, Any]]:
+        """What MMDetection's `test_step` gives on validation images, by index. Raises `Diverged` for NaN or infinity.
+
+        A prediction is a DetDataSample as a dictionary, its masks run-length encoded.
+        """
+        from mmdet.structures.mask import encode_mask_results
+
+        from tasks.detection.forward import collate
+
+        found, hooks = [], [m.register_forward_hook(_check_finite)
+                            for n, m in model.named_modules() if n == "neck" or n.endswith(("fc_cls", "fc_reg"))]
+        try:
+            for start in progress(range(0, len(chosen), batch_size), "evaluate"):
+                part = [self._files.sample(self._files.val[i], self._files.ids[i])
+                        for i in chosen[start : start + batch_size]]
+                for sample in model.test_step(collate(part)):
+                    predicted = sample.to_dict()
+                    predicted["pred_instances"] = instances = dict(sample.pred_instances.to_dict())
+                    instances["masks"] = encode_mask_results(instances["masks"].cpu().numpy())
+                    found.append(predicted)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
+
+    def fingerprint(self) -> dict[str, Any]:
+        """`checksum` of names, sizes and annotations; `skipped` is empty: a broken file is an error."""
+        return {"checksum": self._files.checksum, "train": self.train_images, "val": self.val_images, "skipped": []}
+
+
+def _check_finite(_: nn.Module, __: tuple, output: Any) -> None:
+    for tensor in output if isinstance(output, tuple) else (output,):
+        if not torch.isfinite(tensor).all():
+            raise Diverged("the detector's features are not finite")
+
+
+def _import_mmdet() -> None:
+    from tasks.detection.ops import install
+
+    try:
+        install()
+    except ImportError as error:
+        raise UserError(f"the task coco needs MMDetection ({error}): pip install 'aiqvit[detection]'") from error
