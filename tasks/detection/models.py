@@ -79,6 +79,10 @@ def prepare(detector: nn.Module) -> nn.Module:
     open_blocks(detector.backbone)
     detector.backbone.patch_embed.projection.role = "patch_embed"
     parts = {"neck": detector.neck, "rpn": detector.rpn_head, "roi": detector.roi_head}
+    for kind in (nn.Linear, nn.Conv2d):
+        for module in detector.modules():
+            if isinstance(module, kind):
+                module.__class__ = kind  # MMCV has subclasses that only treat empty inputs differently
     for part, root in parts.items():
         for name, module in root.named_modules():
             if isinstance(module, nn.Linear | nn.Conv2d):

@@ -1,0 +1,177 @@
+"""The task coco: what wrong data says, ground truth fed back, the same numbers as MMDetection's own runner."""
+
+import copy
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("mmdet")
+
+from aiqvit.interfaces import Diverged, UserError  # noqa: E402
+from tasks.coco import Coco  # noqa: E402
+from tasks.detection import models  # noqa: E402
+from tasks.detection.data import ANNOTATIONS, CocoFolder  # noqa: E402
+from tasks.mini import coco as mini  # noqa: E402
+from tasks.mini.scenes import NAMES, SIDE  # noqa: E402
+from tests.detection import ground_truth, small_coco  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return small_coco(tmp_path_factory.mktemp("coco"))
+
+
+@pytest.fixture(scope="module")
+def task(folder):
+    """The task on a few mini scenes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mini, "prepare", lambda: folder)
+        return Coco("mini")
+
+
+def opened(root):
+    return CocoFolder(root, NAMES, (SIDE, SIDE))
+
+
+@pytest.fixture
+def copied(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "coco")
+
+
+def test_missing_parts_are_named(copied):
+    (copied / "val2017" / "000000000002.png").unlink()
+    with pytest.raises(UserError, match="lists 1 images that are not in .*000000000002.png"):
+        opened(copied)
+    (copied / ANNOTATIONS).unlink()
+    with pytest.raises(UserError, match="annotations file .*instances_val2017.json' does not exist"):
+        opened(copied)
+    with pytest.raises(UserError, match="train2017/, val2017/"):
+        opened(copied / "elsewhere")
+
+
+def test_categories_must_be_those_of_the_head(copied):
+    content = json.loads((copied / ANNOTATIONS).read_text())
+    content["categories"][1]["name"] = "cat"
+    (copied / ANNOTATIONS).write_text(json.dumps(content))
+    with pytest.raises(UserError, match="5 categories that do not match the 5 classes .*'cat' instead of 'triangle'"):
+        opened(copied)
+    (copied / ANNOTATIONS).write_text('{"images": 3')
+    with pytest.raises(UserError, match="not in COCO's format"):
+        opened(copied)
+
+
+def test_a_mini_folder_does_not_fit_the_real_detectors(folder):
+    with pytest.raises(UserError, match="5 categories that do not match the 80 classes"):
+        Coco(str(folder))
+
+
+def test_a_broken_image_is_named(copied):
+    (copied / "val2017" / "000000000001.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match="broken image .*000000000001.png"):
+        opened(copied).sample(copied / "val2017" / "000000000001.png")
+
+
+def test_weights_must_be_given_for_real_data_and_fit(task, tmp_path):
+    with pytest.raises(UserError, match="unknown model 'mask_rcnn_swin_t'"):
+        task.load("mask_rcnn_swin_t")
+    with pytest.raises(UserError, match="do not fit the model"):
+        task.load("mini_mask_rcnn_swin", str(mini.weights("mini_cascade_mask_rcnn_swin")))
+
+
+def test_the_checksum_knows_annotations_and_images(folder, copied):
+    before = opened(folder).checksum
+    assert opened(copied).checksum == before
+    (copied / ANNOTATIONS).write_text((copied / ANNOTATIONS).read_text() + " ")
+    assert opened(copied).checksum != before
+
+
+def test_ground_truth_fed_back_is_perfect(task):
+    files = task._files
+    scores = files.judge([ground_truth(files, identity) for identity in files.ids], files.ids)
+    assert scores["box_ap"] == scores["mask_ap"] == scores["box_ap_75"] == 100
+    assert "box_ap_l" not in scores  # no scene has an object that COCO calls large
+
+
+def test_no_prediction_at_all_scores_zero(task):
+    files = task._files
+    nothing = ground_truth(files, files.ids[0])
+    nothing["pred_instances"] = {key: value[:0] for key, value in nothing["pred_instances"].items()}
+    assert files.judge([nothing], files.ids[:1])["mask_ap"] == 0
+
+
+@pytest.fixture(scope="module")
+def subject(task):
+    return task.load("mini_mask_rcnn_swin")
+
+
+def test_calibration_batches_are_drawn_by_the_seed(task, subject):
+    first, again, other = (task.calibration(subject, 10, seed) for seed in (0, 0, 1))
+    assert [len(batch) for batch in first] == [8, 2]
+    paths = [[s["data_samples"].img_path for batch in batches for s in batch] for batches in (first, again, other)]
+    assert paths[0] == paths[1] != paths[2]
+    assert len(task.calibration(subject, 99, 0)) == 2
+    with pytest.raises(UserError, match="99 calibration images asked, but there are only 12"):
+        task.calibration(subject, 99, 0, explicit=True)
+
+
+@pytest.mark.parametrize("name", mini.MODELS)
+def test_raw_outputs_have_one_shape_whatever_the_model_and_gradients(task, name):
+    model, batch = models.prepare(mini.detector(name)), task.calibration(None, 2, 0)[0]
+    with torch.no_grad():
+        first = task.forward(model, batch)
+    regions = batch[0]["regions"]
+    stem = model.backbone.patch_embed.projection.weight
+    stem.data.mul_(2)
+    stem.requires_grad_()
+    second = task.forward(model, batch)
+    assert [a.shape for a in first] == [b.shape for b in second] and batch[0]["regions"] is regions
+    stages = 3 if name.startswith("mini_cascade") else 1
+    assert len(first) == 8 + 3 * stages and first[8].shape[1] == 6 and first[9].shape[1:] == (5, 4)
+    second[-1].sum().backward()
+    assert stem.grad.abs().sum() > 0
+
+
+def plain(items, *_, **__):
+    return items
+
+
+def test_numbers_are_those_of_mmdetections_own_runner(task, subject, folder, tmp_path):
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+    from safetensors.torch import load_file
+
+    state = {k: v.float() if v.is_floating_point() else v
+             for k, v in load_file(mini.weights(subject.name)).items()}
+    torch.save({"state_dict": state}, tmp_path / "weights.pth")
+    files = task._files
+    dataset = dict(type="CocoDataset", data_root=str(folder), ann_file=ANNOTATIONS, data_prefix=dict(img="val2017/"),
+                   metainfo=dict(classes=NAMES), test_mode=True, pipeline=files.pipeline())
+    runner = Runner.from_cfg(Config(dict(
+        model=mini.config(subject.name), work_dir=str(tmp_path), load_from=str(tmp_path / "weights.pth"),
+        test_dataloader=dict(batch_size=1, num_workers=0, dataset=dataset,
+                             sampler=dict(type="DefaultSampler", shuffle=False)),
+        test_cfg=dict(type="TestLoop"), default_scope="mmdet", log_level="ERROR",
+        test_evaluator=dict(type="CocoMetric", ann_file=str(folder / ANNOTATIONS), metric=["bbox", "segm"]))))
+    theirs = runner.test()
+    ours = task.evaluate(subject.model, subject, limit=None, batch_size=1, device="cpu", progress=plain)
+    for kind, name in (("bbox", "box_ap"), ("segm", "mask_ap")):
+        for end in ("", "_50", "_75", "_s", "_m"):
+            assert ours[name + end] == pytest.approx(100 * theirs[f"coco/{kind}_mAP{end}"], abs=0.05)
+    assert ours["box_ap"] > 20
+
+
+def test_a_detector_that_is_not_finite_diverges(task, subject):
+    model = copy.deepcopy(subject.model)
+    model.neck.fpn_convs[0].conv.bias.data[0] = float("nan")
+    with pytest.raises(Diverged, match="not finite"):
+        task.evaluate(model, subject, limit=1, batch_size=1, device="cpu", progress=plain)
+
+
+def test_images_keep_their_sizes(folder):
+    Image.new("RGB", (60, 30)).save(folder / "train2017" / "wide.png")
+    sample = CocoFolder(folder, NAMES, (SIDE, SIDE)).sample(folder / "train2017" / "wide.png")
+    (folder / "train2017" / "wide.png").unlink()
+    assert sample["inputs"].shape == (3, 64, 128)
