@@ -26,6 +26,7 @@ def detector():
     model = mini.detector("mini_mask_rcnn_swin")
     path = str(mini.weights("mini_mask_rcnn_swin"))
     load_state(model, read_state(path), path)
+    model.rpn_head.test_cfg.max_per_img = 10
     return models.prepare(model)
 
 
@@ -40,7 +41,7 @@ def samples(count, height, width, seed):
 def quantized(method, detector, bits):
     torch.manual_seed(0)
     cls = METHODS.get(method)
-    batches = [samples(2, 64, 64, 0), samples(1, 64, 96, 1), samples(1, 96, 64, 2)]
+    batches = [samples(2, 32, 32, 0), samples(1, 32, 64, 1), samples(1, 64, 32, 2)]
     job = Job(copy.deepcopy(detector), UNITS, batches, Bits.parse(bits), forward=raw_outputs)
     return cls(**cls.presets.get("smoke", {})).quantize(job)
 
@@ -62,7 +63,7 @@ def test_a_whole_run_quantizes_every_site_with_at_most_2b_codes(method, detector
         assert quantizer.mode == "on"
         quantizer.register_forward_hook(check(name))
     with torch.no_grad():
-        outputs = raw_outputs(net, samples(1, 64, 64, 3))
+        outputs = raw_outputs(net, samples(1, 32, 64, 3))
     assert all(torch.isfinite(tensor).all() for tensor in outputs)
     assert wrong == [] and seen == {name for name, _ in sites(net)}
     for row in scheme_card(net):
@@ -70,9 +71,9 @@ def test_a_whole_run_quantizes_every_site_with_at_most_2b_codes(method, detector
         assert row["bits"] == expected or not row["sites"], row
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", ("minmax", "ptq4vit", "repqvit", "aiqvit"))
 def test_eight_bits_stay_close_to_full_precision(method, detector):
-    batch = samples(1, 64, 64, 3)
+    batch = samples(1, 32, 64, 3)
     with torch.no_grad():
         expected = raw_outputs(detector, batch)
         given = raw_outputs(quantized(method, detector, "8/8"), batch)
@@ -80,10 +81,10 @@ def test_eight_bits_stay_close_to_full_precision(method, detector):
         assert (a - b).norm() < 0.3 * b.norm()
 
 
-@pytest.mark.parametrize("method", ("aiqvit", "qdrop"))
+@pytest.mark.parametrize("method", ("aiqvit", "ptq4vit"))
 def test_same_seed_same_numbers_bit_for_bit(method, detector):
     with torch.no_grad():
-        first, second = (raw_outputs(quantized(method, detector, "3/3"), samples(1, 64, 64, 3)) for _ in range(2))
+        first, second = (raw_outputs(quantized(method, detector, "3/3"), samples(1, 32, 64, 3)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
