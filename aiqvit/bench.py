@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="hyper-parameter of every method that has it")
     add("--out", default="results", help="folder of records and tables (default: %(default)s)")
     add("--format", help="tables to write: comma list of md, csv, tex (default: all)")
+    add("--save-images", type=int, metavar="N", help="draw what fp32 and each new run predict on N images (coco)")
     add("--units", action="store_true", help="print what each method did to each unit: losses, ranks, intervals")
     add("--force", action="store_true", help="run again what is finished")
     add("--strict", action="store_true", help="stop at a broken image instead of skipping it")

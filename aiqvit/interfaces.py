@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:  # listing names and printing help must not import torch
+    from pathlib import Path
+
     from torch import nn
 
 Batch = Any  # whatever the task's models take as one input, usually a tensor (B, 3, H, W)
@@ -99,6 +101,7 @@ class Task(ABC):
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]  # keys of `evaluate`, in percent; the first is the headline
     folder: ClassVar[str]  # where the data usually is, relative to the working directory
+    pictures: tuple[Path, int] | None = None  # where `draw` is to write a folder a run, and how many
     limits: Mapping[str, Any] = {}  # the most that a field of a method is by default here, such as `images` or `batch`
     label: str  # `name`, or `name-mini` on the embedded data: the two never share a table
     models: tuple[str, ...]  # the models that `--model all` means
@@ -142,3 +145,7 @@ class Task(ABC):
     def forward(self, model: nn.Module, batch: Batch) -> Any:
         """One forward pass on one calibration batch."""
         return model(batch)
+
+    def draw(self, model: nn.Module, subject: Subject, folder: Path, count: int, device: str) -> None:
+        """Write pictures of `count` samples to `folder`: predictions of the subject's model and of this one."""
+        raise UserError(f"the task {self.name!r} draws no pictures")

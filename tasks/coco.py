@@ -13,6 +13,8 @@ from aiqvit.interfaces import Diverged, Subject, Task, UserError
 from aiqvit.registry import choose
 from tasks.weights import checksum, load_state, read_state
 
+HEAD8 = "_head8"  # ending of a model's name: class, box and mask predictors get 8 bits whatever the others get
+
 
 class Coco(Task):
     """`train2017/*` to calibrate on, `val2017/*` and `annotations/instances_val2017.json` to evaluate on.
@@ -48,15 +50,17 @@ class Coco(Task):
         self.train_images, self.val_images = len(self._files.train), len(self._files.val)
 
     def resolve(self, pattern: str) -> list[str]:
-        """`all` means the four detectors of the paper, or the two mini ones."""
-        return choose("model", pattern, self.models)
+        """`all` means the four detectors of the paper, or the two mini ones; NAME_head8 has predictors of 8 bits."""
+        names = [*self.models, *(name + HEAD8 for name in self.models)]
+        return list(self.models) if pattern == "all" else choose("model", pattern, names)
 
     def load(self, model: str, weights: str | None = None) -> Subject:
         """See `Task`. Weights are MMDetection's or those of Swin-Transformer-Object-Detection, told by their names."""
         from tasks.detection import models
         from tasks.detection.checkpoints import convert
 
-        name = self.resolve(model)[0]
+        full = self.resolve(model)[0]
+        name = full.removesuffix(HEAD8)
         if weights is None and not self._mini:
             raise UserError(f"no weights for {name!r} here: give --weights FILE, from MMDetection's model zoo or from "
                             "Swin-Transformer-Object-Detection")
@@ -64,7 +68,8 @@ class Coco(Task):
         net = self._mini.detector(name) if self._mini else models.build(models.config(name))
         load_state(net, convert(read_state(source), net), source)
         models.prepare(net)
-        return Subject(name, net, tuple(models.units(net)), checksum(net))
+        net.role_bits = {"head": 8} if full.endswith(HEAD8) else {}
+        return Subject(full, net, tuple(models.units(net)), checksum(net))
 
     def calibration(self, subject: Subject, images: int, seed: int, explicit: bool = False) -> list[list[dict]]:
         """Training images in the test pipeline, drawn by `seed`; a batch is a list of samples of one size."""
@@ -116,6 +121,19 @@ class Coco(Task):
             for hook in hooks:
                 hook.remove()
         return found
+
+    @torch.no_grad()
+    def draw(self, model: nn.Module, subject: Subject, folder: Path, count: int, device: str) -> None:
+        """A picture an image: what full precision predicts on the left, what `model` predicts on the right."""
+        from tasks.detection.pictures import side_by_side
+
+        chosen = [i * self.val_images // count for i in range(min(count, self.val_images))]
+        plain, quantized = (self.predict(m.to(device).eval(), chosen, 1) for m in (subject.model, model))
+        subject.model.cpu()
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, left, right in zip(chosen, plain, quantized, strict=True):
+            path = self._files.val[i]
+            side_by_side(path, (left, right), self._files.classes).save(folder / f"{path.stem}.png")
 
     def fingerprint(self) -> dict[str, Any]:
         """`checksum` of names, sizes and annotations; `skipped` is empty: a broken file is an error."""

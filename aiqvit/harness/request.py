@@ -34,6 +34,8 @@ class Request:
     threads: int | None = None  # None: the cores shared out among the workers
     settings: tuple[str, ...] = ()
     strict: bool = False
+    save_images: int | None = None
+    out: str = "results"
 
     def check(self) -> None:
         """Check all that needs no data and no import of a task."""
@@ -43,7 +45,7 @@ class Request:
         if self.preset not in (None, *PRESETS):
             raise UserError(f"preset {self.preset!r}: expected one of {', '.join(PRESETS)}")
         for name, value in (("calib", self.calib), ("limit", self.limit), ("batch-size", self.batch_size),
-                            ("workers", self.workers), ("threads", self.threads)):
+                            ("save-images", self.save_images), ("workers", self.workers), ("threads", self.threads)):
             if value is not None and value < 1:
                 raise UserError(f"--{name} {value}: expected a number of at least 1")
         if self.grid and self.method != "all":
@@ -59,7 +61,12 @@ class Request:
 
     def open_task(self, name: str) -> Task:
         """Find and check the data of a task."""
-        return TASKS.get(name)(self.data, strict=self.strict)
+        task = TASKS.get(name)(self.data, strict=self.strict)
+        if self.save_images:
+            if type(task).draw is Task.draw:
+                raise UserError(f"--save-images: the task {name!r} draws no pictures")
+            task.pictures = Path(self.out) / "pictures", self.save_images
+        return task
 
     def models(self, task: Task) -> list[str]:
         """Model names, in the order typed."""

@@ -53,6 +53,9 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
             model, subject, limit=item.spec.limit, batch_size=batch_size, device=device, progress=progress
         )
         record["times"]["evaluate"] = round(time.monotonic() - start, 2)
+        if task.pictures and not item.reference:
+            folder, count = task.pictures
+            task.draw(model, subject, folder / item.spec.id, count, device)
         record["status"] = "done"
     except UserError:
         raise

@@ -105,7 +105,7 @@ def quantize_model(model: nn.Module, scheme: Scheme) -> nn.Module:
     """Replace every Linear, Conv2d and attention product in place; quantizers start switched off.
 
     BatchNorm is folded first. Roles of the scheme that no site has are kept as `model.absent_roles`, for the scheme
-    card. Raises `ValueError` for an attention that cannot be opened (gated attention).
+    card. `model.role_bits`, if a task sets it, gives roles bit widths of their own. Raises `ValueError` for an attention that cannot be opened (gated attention).
     """
     fold_batchnorm(model)
     for name, module in list(model.named_modules()):
@@ -124,6 +124,8 @@ def quantize_model(model: nn.Module, scheme: Scheme) -> nn.Module:
         elif isinstance(module, MatMul):
             operands = make(scheme, module.left), make(scheme, module.right)
             _replace(model, name, QuantMatMul(*operands, transposed=module.transposed))
+    for _, quantizer in sites(model):
+        quantizer.bits = getattr(model, "role_bits", {}).get(quantizer.role, quantizer.bits)
     present = {f"weight:{q.role}" if name.endswith("weight_quantizer") else q.role for name, q in sites(model)}
     model.absent_roles = tuple(role for role in scheme if role not in {"weight", "activation", *present})
     model.requires_grad_(False)

@@ -1,0 +1,39 @@
+"""Predictions of two detectors on an image, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+
+SHOWN = 0.3  # least score of a prediction that is drawn
+COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6", "#bcf60c")
+
+
+def side_by_side(path: Path, predictions: Sequence[dict[str, Any]], classes: Sequence[str]) -> Image.Image:
+    """The image once for each prediction, with its masks, boxes, classes and scores."""
+    with Image.open(path) as file:
+        pixels = pil_to_tensor(file.convert("RGB"))  # (3, H, W)
+    return to_pil_image(torch.cat([drawn(pixels, prediction, classes) for prediction in predictions], 2))
+
+
+def drawn(pixels: Tensor, prediction: dict[str, Any], classes: Sequence[str]) -> Tensor:
+    """An image (3, H, W) uint8 with one prediction, a DetDataSample as a dictionary, its masks run-length encoded."""
+    from pycocotools.mask import decode
+
+    found = prediction["pred_instances"]
+    rows = (found["scores"] >= SHOWN).nonzero().flatten().tolist()
+    if not rows:
+        return pixels
+    labels = [int(found["labels"][i]) for i in rows]
+    colours = [COLOURS[label % len(COLOURS)] for label in labels]
+    masks = torch.stack([torch.from_numpy(decode(found["masks"][i])).bool() for i in rows])
+    pixels = draw_segmentation_masks(pixels, masks, alpha=0.5, colors=colours)
+    texts = [f"{classes[label]} {100 * float(found['scores'][i]):.0f}" for i, label in zip(rows, labels, strict=True)]
+    return draw_bounding_boxes(pixels, found["bboxes"][rows].cpu(), texts, colors=colours)
