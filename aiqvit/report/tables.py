@@ -13,7 +13,7 @@ from typing import Any
 from aiqvit.harness.spec import Run
 from aiqvit.harness.store import Record
 from aiqvit.interfaces import UserError
-from aiqvit.report.published import changes
+from aiqvit.report.published import changes, variant
 
 FORMATS = ("md", "csv", "tex")
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "—": "---"}
@@ -62,13 +62,15 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
 
 
 def _published(runs: Sequence[Run], metric: str) -> dict[tuple[str, str, str], str]:
-    """(model, bits, method) -> `-9.88 (AIQViT)`, all sources; methods as published only, not their variants."""
+    """(model, bits, method) -> `-9.88 (AIQViT)`, all sources, those that print the same number together."""
     found = {}
     for run in runs:
-        spec = run.spec
-        if run.label == run.method.title and (
-                known := changes(spec.task, spec.model, spec.method, spec.bits, metric)):
-            found[spec.model, spec.bits, run.label] = ", ".join(f"{v:+.1f} ({source})" for source, v in known.items())
+        spec, sources = run.spec, {}
+        for source, change in changes(spec.task, spec.model, spec.method, spec.bits, metric,
+                                      variant(run.label)).items():
+            sources.setdefault(f"{change:+.1f}", []).append(source)
+        if sources and not run.reference:
+            found[spec.model, spec.bits, run.label] = ", ".join(f"{c} ({'; '.join(s)})" for c, s in sources.items())
     return found
 
 
