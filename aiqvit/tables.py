@@ -1,0 +1,112 @@
+"""The AIQViT paper's Tables 1 to 6, from our records or as published: `python -m aiqvit.tables --table all`.
+
+Exit codes: 0 written, 2 the input was wrong or there was nothing to show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from aiqvit.bench import Parser
+from aiqvit.interfaces import UserError
+
+FORMATS = ("tex", "md", "csv", "html")
+NUMBERS = range(1, 7)
+WHAT = """1 ImageNet, 2 COCO, 3 ModelNet40, 4 ShapeNetPart, 5 AIQViT's parts (bench --grid table5), 6 fixed against
+searched rank (bench --grid table6). A table is written for every preset, protocol and limit in the records: they are
+never mixed."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = Parser(prog="aiqvit.tables", description="Write the AIQViT paper's Tables 1 to 6.", epilog=WHAT)
+    add = p.add_argument
+    add("results", nargs="*", default=["results"], help="folders of records (default: %(default)s)")
+    add("--table", default="all", help="comma list of 1 to 6, or all (default: %(default)s)")
+    add("--source", default="ours", help="ours, paper, or both with their difference (default: %(default)s)")
+    add("--format", default="tex,md,csv", help="comma list of tex, md, csv, html (default: %(default)s)")
+    add("--out", default="results/tables", help="folder to write to (default: %(default)s)")
+    return p
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build, print and write the tables that the command line asks for."""
+    from aiqvit.harness.store import write_text
+    from aiqvit.report import grid, latex, markup
+
+    numbers = [int(n) for n in _choices("table", args.table, [*map(str, NUMBERS)], "all")]
+    formats = _choices("format", args.format, FORMATS)
+    source = _choices("source", args.source, grid.SOURCES)[0]
+    grids = [grid.paper(n) for n in numbers] if source == "paper" else _measured(args.results, numbers, source)
+    writers = {"tex": latex.snippet, "md": markup.markdown, "csv": markup.comma_separated, "html": markup.html}
+    out = Path(args.out)
+    for table in grids:
+        for kind in formats:
+            write_text(out / f"{table.name}.{kind}", writers[kind](table))
+    if "tex" in formats:
+        write_text(out / "tables.tex", latex.document([table.name for table in grids]))
+    print("\n".join(map(markup.markdown, grids)), end="")
+    look = "; pdflatex tables.tex there shows them" if "tex" in formats else ""
+    print(f"wrote {len(grids)} tables to {out}{look}", file=sys.stderr)
+    return 0
+
+
+def noted_methods() -> dict[str, tuple[str, str]]:
+    """Registered name -> (title, note) in display order; a method that cannot be imported is left out."""
+    from aiqvit.registry import METHODS
+
+    found = {}
+    for name in METHODS.names():
+        try:
+            found[name] = METHODS.get(name).title, METHODS.get(name).note
+        except UserError as error:
+            print(f"aiqvit: {error}", file=sys.stderr)
+    return found
+
+
+def _measured(folders: Sequence[str], numbers: Sequence[int], source: str) -> list:
+    from aiqvit.report import grid, records
+    from aiqvit.report.layouts import layout
+
+    parts, methods, grids = records.parts(records.load(folders)), noted_methods(), []
+    for number in numbers:
+        task = layout(number).task
+        tasks = [task] if source == "both" else [task, f"{task}-mini"]  # nothing is published on embedded data
+        filled = [(part, grid.ours(number, part, methods, source == "both")) for part in parts if part.task in tasks]
+        filled = [(part, table) for part, table in filled if any(n["source"] == "ours" for n in table.numbers())]
+        if not filled:
+            print(f"aiqvit: table {number}: no records of its runs on {task}", file=sys.stderr)
+        names = [table.name for _, table in filled]
+        for part, table in filled:  # the same task, preset and limit on other data gets another name
+            same = names.count(table.name) > 1
+            grids.append(replace(table, name=f"{table.name}-data{part.data[:6]}") if same else table)
+    if not grids:
+        raise UserError("nothing to show: run aiqvit.bench first, or take --source paper")
+    return grids
+
+
+def _choices(option: str, text: str, allowed: Sequence[str], everything: str = "") -> list[str]:
+    chosen = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    if everything and chosen == [everything]:
+        return list(allowed)
+    wrong = [part for part in chosen if part not in allowed]
+    if wrong or (option == "source" and len(chosen) > 1):
+        raise UserError(f"--{option} {text}: expected {', '.join([*allowed, *filter(None, [everything])])}")
+    return chosen
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    try:
+        return run(parser().parse_args(argv))
+    except UserError as error:
+        print(f"aiqvit: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
