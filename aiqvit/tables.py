@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
     from aiqvit.harness.store import write_text
     from aiqvit.report import grid, latex, markup
 
-    numbers = [int(n) for n in _choices("table", args.table, [*map(str, NUMBERS)], "all")]
-    formats = _choices("format", args.format, FORMATS)
-    source = _choices("source", args.source, grid.SOURCES)[0]
+    numbers = [int(n) for n in choices("table", args.table, [*map(str, NUMBERS)], "all")]
+    formats = choices("format", args.format, FORMATS)
+    source = choices("source", args.source, grid.SOURCES)[0]
     grids = [grid.paper(n) for n in numbers] if source == "paper" else _measured(args.results, numbers, source)
     writers = {"tex": latex.snippet, "md": markup.markdown, "csv": markup.comma_separated, "html": markup.html}
     out = Path(args.out)
@@ -89,7 +89,8 @@ def _measured(folders: Sequence[str], numbers: Sequence[int], source: str) -> li
     return grids
 
 
-def _choices(option: str, text: str, allowed: Sequence[str], everything: str = "") -> list[str]:
+def choices(option: str, text: str, allowed: Sequence[str], everything: str = "") -> list[str]:
+    """Parts of a comma list, each once and one of `allowed`; `everything` means all. Raises `UserError` otherwise."""
     chosen = list(dict.fromkeys(part.strip() for part in text.split(",")))
     if everything and chosen == [everything]:
         return list(allowed)
