@@ -13,6 +13,7 @@ from typing import Any
 
 from aiqvit.bench import Parser
 from aiqvit.interfaces import UserError
+from aiqvit.tables import choices, guarded
 
 RECORDED = ("bits", "minutes", "intervals", "calibration", "blocks")
 NAMES = (*RECORDED, "softmax")
@@ -41,8 +42,6 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Draw and write what the command line asks for."""
-    from aiqvit.tables import choices
-
     names = choices("figure", args.figure, NAMES, "all")
     formats = choices("format", args.format, ("pdf", "png", "svg"))
     try:
@@ -101,11 +100,7 @@ def _softmax(args: argparse.Namespace) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    try:
-        return run(parser().parse_args(argv))
-    except UserError as error:
-        print(f"aiqvit: {error}", file=sys.stderr)
-        return 2
+    return guarded(lambda: run(parser().parse_args(argv)))
 
 
 if __name__ == "__main__":

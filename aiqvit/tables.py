@@ -6,8 +6,9 @@ Exit codes: 0 written, 2 the input was wrong or there was nothing to show.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,13 +101,26 @@ def choices(option: str, text: str, allowed: Sequence[str], everything: str = ""
     return chosen
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
+def guarded(work: Callable[[], int]) -> int:
+    """The exit code of `work`; wrong input is one sentence on stderr and 2."""
     try:
-        return run(parser().parse_args(argv))
+        code = work()
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"aiqvit: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, head for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("aiqvit: interrupted", file=sys.stderr)
+        return 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return guarded(lambda: run(parser().parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def results(tmp_path):
            record("fp32", "deit_tiny", {"top1": 99.0, "top5": 99.9}, limit=100),
            record("repqvit", "deit_tiny", {"top1": 57.0, "top5": 80.0}, quantizer="log-sqrt2"),
            record("mine", "deit_tiny", {"top1": 61.0, "top5": 80.0}),
+           record("Méthode_漢 #1", "deit_tiny", {"top1": 1.0, "top5": 2.0}, bits="8/8"),
            record("minmax", "deit_tiny", {}, status="failed"),
            record("aiqvit", "deit_tiny", {"top1": 60.0, "top5": 80.0}, calibration=1024),
            record("aiqvit", "deit_tiny", {"top1": 62.0, "top5": 80.0}, seed=1, calibration=1024),
@@ -74,6 +75,8 @@ def test_best_is_bold_and_second_underlined(tmp_path):
     assert r"\textbf{70.78}" in aiqvit and r"\underline{80.21}" in aiqvit and r"\underline{84.39}" in aiqvit
     assert r"\textbf{72.21}" not in made["table1-paper.tex"]  # full precision does not compete
     assert made["table2-paper.md"].count("**41.2**") == 3  # equal values share their place
+    row = next(row for row in made["table2-paper.md"].splitlines() if "BRECQ" in row and "6/6" in row)
+    assert "<u>" not in row  # three are best, so none is second
 
 
 def test_ours_keeps_presets_limits_and_embedded_data_apart(results, tmp_path):
@@ -97,7 +100,7 @@ def test_ours_cells_and_footer(results, tmp_path):
     assert order[-3:] == ["MinMax", "mine", "AIQViT^c"] and order[:2] == ["PTQ4ViT", "RepQ-ViT"]
     for part in ("protocol: unified", "preset: paper", "seeds: 0, 1", "RepQ-ViT 32", "AIQViT 1024",
                  "samples evaluated: 50000 of 50000", "scheme differs at post_softmax activations: "
-                 "log-sqrt2 per tensor (RepQ-ViT); uniform per tensor (mine, AIQViT)", "torch 2.14",
+                 "log-sqrt2 per tensor (RepQ-ViT); uniform per tensor (", "torch 2.14",
                  "commit abcdef012 with changes",
                  "failed: deit_tiny, MinMax, 4/4, seed 0: blocks.3", "reconstructed from the paper's text",
                  "older runs or other settings of the same cells, left out", "mean ± standard deviation"):

@@ -42,7 +42,7 @@ def of_records(table: Layout, part: Part, found: Mapping[Key, Sequence[Record]],
     notes = [f"{letter}: {methods[name][0]}: {methods[name][1]}" for name, letter in marks.items()]
     if not table.compares and methods.get("aiqvit", ("", ""))[1]:
         notes.append(": ".join(methods["aiqvit"]))
-    notes += [*table.remarks, *_conditions(part, done), *_scope(table, part, done, found), *scheme_differences(done)]
+    notes += [*table.remarks, *conditions(part, done), *_scope(table, part, done, found), *scheme_differences(done)]
     for record in records:
         if record["status"] == "failed":
             error = record.get("error", {})
@@ -59,7 +59,8 @@ def of_records(table: Layout, part: Part, found: Mapping[Key, Sequence[Record]],
     return notes
 
 
-def _conditions(part: Part, done: Sequence[Record]) -> list[str]:
+def conditions(part: Part, done: Sequence[Record]) -> list[str]:
+    """Protocol, preset, seeds, calibration samples, samples evaluated, device."""
     quantized = [r for r in done if r["spec"]["method"] != REFERENCE]
     calibration = _list(f"{r['label'].partition(' [')[0]} {r['calibration_images']}" for r in quantized)
     images = _list(f"{r['metrics'].get('images', '?')} of {r['data'].get('val', '?')}" for r in done)

@@ -184,9 +184,9 @@ def _placed(rows: Sequence[Row]) -> tuple[Row, ...]:
         rivals = [r for r in rows if row.ranked and r.ranked == row.ranked]
         marked = []
         for i, cell in enumerate(row.cells):
-            values = sorted({r.cells[i].value for r in rivals if r.cells[i].value is not None}, reverse=True)
-            place = values.index(cell.value) + 1 if cell.value in values else 0
-            first_two = place <= 2 and place < len(values)  # the last is neither
-            marked.append(replace(cell, place=place if first_two else 0))
+            values = [r.cells[i].value for r in rivals if r.cells[i].value is not None]
+            ahead = sum(value > cell.value for value in values) if cell.value in values else len(values)
+            worst = not values or cell.value == min(values)  # the last of a group is neither
+            marked.append(replace(cell, place=0 if worst or ahead > 1 else ahead + 1))
         placed.append(replace(row, cells=tuple(marked)))
     return tuple(placed)

@@ -25,7 +25,7 @@ DOCUMENT = r"""\documentclass[10pt]{article}
 def escape(text: str) -> str:
     """Any text for LaTeX; a minus before a number becomes one."""
     text = "".join(SIGNS.get(c, c) for c in text)
-    text = "".join(c if c.isascii() else "?" for c in text) if not text.isascii() else text
+    text = "".join(c if c.isascii() or (c.isalpha() and c < "\u0180") else "?" for c in text)  # what pdflatex can set
     return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)
 
 

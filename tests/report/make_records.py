@@ -27,7 +27,7 @@ def record(method, model, metrics, bits="4/4", seed=0, task="imagenet", variant=
         "scheme": [] if reference else [{**CARD, "bits": int(bits.split("/")[1]), "quantizer": quantizer}],
         "manifest": {"started": started, "python": "3.11", "packages": {"torch": "2.14"}, "device": "cpu",
                      "git": {"commit": "abcdef0123456789", "dirty": True}},
-        "data": {"val": val, "train": 100, "skipped": [], "checksum": data}, "peak_mib": 100.0,
+        "data": {"val": val, "train": 100, "skipped": [], "checksum": data}, "peak_mib": {"rss": 100.0},
     }
     if status == "failed":
         made["error"] = {"type": "Diverged", "message": "blocks.3: the loss is <nan>", "traceback": "Traceback <...>"}
