@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from aiqvit.bench import Parser
@@ -37,11 +36,13 @@ def parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Build, print and write the tables that the command line asks for."""
     from aiqvit.harness.store import write_text
-    from aiqvit.report import grid, latex, markup
+    from aiqvit.report import grid, latex, markup, published
 
     numbers = [int(n) for n in choices("table", args.table, [*map(str, NUMBERS)], "all")]
     formats = choices("format", args.format, FORMATS)
     source = choices("source", args.source, grid.SOURCES)[0]
+    if source != "ours" and not published.rows():
+        raise UserError(f"the published numbers are not at {str(published.PATH)!r}: run this in a checkout")
     grids = [grid.paper(n) for n in numbers] if source == "paper" else _measured(args.results, numbers, source)
     writers = {"tex": latex.snippet, "md": markup.markdown, "csv": markup.comma_separated, "html": markup.html}
     out = Path(args.out)
@@ -77,14 +78,11 @@ def _measured(folders: Sequence[str], numbers: Sequence[int], source: str) -> li
     for number in numbers:
         task = layout(number).task
         tasks = [task] if source == "both" else [task, f"{task}-mini"]  # nothing is published on embedded data
-        filled = [(part, grid.ours(number, part, methods, source == "both")) for part in parts if part.task in tasks]
-        filled = [(part, table) for part, table in filled if any(n["source"] == "ours" for n in table.numbers())]
-        if not filled:
+        tables = [grid.ours(number, part, methods, source == "both") for part in parts if part.task in tasks]
+        tables = [table for table in tables if any(n["source"] == "ours" for n in table.numbers())]
+        if not tables:
             print(f"aiqvit: table {number}: no records of its runs on {task}", file=sys.stderr)
-        names = [table.name for _, table in filled]
-        for part, table in filled:  # the same task, preset and limit on other data gets another name
-            same = names.count(table.name) > 1
-            grids.append(replace(table, name=f"{table.name}-data{part.data[:6]}") if same else table)
+        grids += tables
     if not grids:
         raise UserError("nothing to show: run aiqvit.bench first, or take --source paper")
     return grids

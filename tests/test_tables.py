@@ -95,6 +95,7 @@ def test_ours_cells_and_footer(results, tmp_path):
     made = tables(results, tmp_path / "out", "--table", "1")["table1-ours-imagenet-paper.md"]
     rows = {(row[0], row[2]): row[3:] for row in pipe_rows(made)}
     assert rows["AIQViT^c", "4/4"] == ["61.00 ± 1.41 (2)", *["—"] * 6]
+    assert "<u>—" not in made and "**—" not in made
     assert rows["mine", "4/4"][0] == "61.00" and rows["MinMax", "4/4"][0] == "failed"
     order = [row[0] for row in pipe_rows(made) if row[2] == "4/4"]
     assert order[-3:] == ["MinMax", "mine", "AIQViT^c"] and order[:2] == ["PTQ4ViT", "RepQ-ViT"]
@@ -106,6 +107,14 @@ def test_ours_cells_and_footer(results, tmp_path):
                  "older runs or other settings of the same cells, left out", "mean ± standard deviation"):
         assert part in made, part
     assert "SUBSET" not in made and "full precision differs" not in made
+
+
+def test_other_data_is_another_table(tmp_path):
+    folder = write(tmp_path / "r", record("repqvit", "deit_tiny", {"top1": 50.0}, data="1234567"),
+                   record("repqvit", "deit_tiny", {"top1": 60.0}, data="abcdefg"))
+    made = tables(folder, tmp_path / "out", "--table", "1")
+    assert "50.00" in made["table1-ours-imagenet-paper-data123456.md"]
+    assert "60.00" in made["table1-ours-imagenet-paper-dataabcdef.md"]
 
 
 def test_a_subset_is_marked(tmp_path):
@@ -177,9 +186,10 @@ def test_latex_compiles(results, tmp_path):
 def test_broken_records_are_named_and_skipped(results, tmp_path, capsys):
     (results / "runs" / "broken.json").write_text("{", encoding="utf-8")
     (results / "runs" / "foreign.json").write_text('["x"]', encoding="utf-8")
+    (results / "runs" / "old.json").write_text('{"id": "old", "status": "done", "spec": {}}', encoding="utf-8")
     tables(results / "runs", tmp_path / "out", "--table", "1")  # the folder of records itself is fine too
     errors = capsys.readouterr().err
-    assert "broken.json" in errors and "foreign.json" in errors
+    assert "broken.json" in errors and "foreign.json" in errors and "old.json: it has no calibration_images" in errors
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -186,7 +186,7 @@ def _placed(rows: Sequence[Row]) -> tuple[Row, ...]:
         for i, cell in enumerate(row.cells):
             values = [r.cells[i].value for r in rivals if r.cells[i].value is not None]
             ahead = sum(value > cell.value for value in values) if cell.value in values else len(values)
-            worst = not values or cell.value == min(values)  # the last of a group is neither
+            worst = cell.value is None or not values or cell.value == min(values)  # the last of a group is neither
             marked.append(replace(cell, place=0 if worst or ahead > 1 else ahead + 1))
         placed.append(replace(row, cells=tuple(marked)))
     return tuple(placed)

@@ -52,7 +52,7 @@ def _section(part: Part, notes: Mapping[str, tuple[str, str]]) -> dict[str, Any]
     if left_out:
         remarks.append(f"older runs or other settings of the same cells, not in the table: {' '.join(left_out)}")
     return {
-        "name": f"{part.task}, preset {part.preset or '-'}, protocol {part.protocol}",
+        "name": part.title,
         "warnings": footer.warnings(part),
         "header": header, "rows": rows, "notes": remarks, "cards": _cards(done), "runs": list(map(_run, part.records)),
         "figures": [{"caption": CAPTIONS[name], "data": _svg(figure)}

@@ -74,8 +74,7 @@ def _subplots(part: Part, lines: int, columns: int, **share: bool) -> Any:
     """Panels under a title that says what was run."""
     figure, grid = pyplot().subplots(lines, columns, figsize=(max(3.3 * columns, 4.5), 3 * lines + 0.9),
                                      squeeze=False, layout="constrained", **share)
-    title = f"{part.task}, preset {part.preset}, protocol {part.protocol}"
-    figure.suptitle("\n".join([title, *warnings(part)]), fontsize=10)
+    figure.suptitle("\n".join([part.title, *warnings(part)]), fontsize=10)
     return grid
 
 

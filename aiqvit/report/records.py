@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from aiqvit.harness.store import Record, Store
 from aiqvit.interfaces import UserError
 from aiqvit.report.published import variant
 
+NEEDED = {"label", "spec", "metrics", "calibration_images", "times", "log", "scheme", "manifest", "data"}
+SPEC = {"task", "data", "model", "method", "settings", "code", "preset", "bits", "seed", "limit"}
 Key = tuple[str, str, str, str]  # model, method, variant, bits
 
 
@@ -23,7 +27,7 @@ class Part:
     preset: str
     protocol: str
     limit: int | None
-    data: str  # checksum of the data list
+    data: str  # start of the data list's checksum where parts differ in nothing else, otherwise empty
     records: tuple[Record, ...]
 
     @property
@@ -31,7 +35,13 @@ class Part:
         """For a file name."""
         limit = f"limit{self.limit}" if self.limit else ""
         protocol = "" if self.protocol == "unified" else self.protocol
-        return "-".join(filter(None, [self.task, self.preset, protocol, limit]))
+        return "-".join(filter(None, [self.task, self.preset, protocol, limit, self.data and f"data{self.data}"]))
+
+    @property
+    def title(self) -> str:
+        """For a heading."""
+        facts = (("preset", self.preset), ("protocol", self.protocol), ("data", self.data))
+        return ", ".join([self.task, *(f"{name} {value}" for name, value in facts if value)])
 
 
 def load(folders: Iterable[str | Path]) -> list[Record]:
@@ -49,7 +59,9 @@ def load(folders: Iterable[str | Path]) -> list[Record]:
         store.folder = folder / "runs" if (folder / "runs").is_dir() else folder
         for path in sorted(store.folder.glob("*.json")):
             record = store.read(path.stem)
-            if record and found.get(record["id"], {}).get("status") != "done":
+            if record and (missing := _missing(record)):
+                print(f"aiqvit: skipping {path}: it has no {', '.join(missing)}", file=sys.stderr)
+            elif record and found.get(record["id"], {}).get("status") != "done":
                 found[record["id"]] = record
     if not found:
         raise UserError(f"no records in {', '.join(map(str, folders))}: run aiqvit.bench first, or name its --out")
@@ -69,8 +81,9 @@ def parts(records: Sequence[Record]) -> list[Part]:
         place = _place(record["spec"])
         if not any(key[:3] == place for key in groups):
             groups[(*place, "", "unified")] = []
+    alike = Counter((task, *rest) for task, _, *rest in groups)
     return [
-        Part(task, preset, protocol, limit or None, data,
+        Part(task, preset, protocol, limit or None, data[:6] if alike[task, limit, preset, protocol] > 1 else "",
              (*(r for r in references if _place(r["spec"]) == (task, data, limit)), *group))
         for (task, data, limit, preset, protocol), group in sorted(groups.items())
     ]
@@ -97,6 +110,11 @@ def key(record: Record) -> Key:
     """Where the record stands in a table."""
     spec = record["spec"]
     return spec["model"], spec["method"], variant(record["label"]), spec["bits"]
+
+
+def _missing(record: Record) -> list[str]:
+    spec = record.get("spec")
+    return sorted(NEEDED - record.keys()) or sorted(SPEC - spec.keys() if isinstance(spec, dict) else SPEC)
 
 
 def _place(spec: dict) -> tuple[str, str, int]:
