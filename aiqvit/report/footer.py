@@ -55,7 +55,7 @@ def of_records(table: Layout, part: Part, found: Mapping[Key, Sequence[Record]],
     if left_out:
         notes.append(f"older runs or other settings of the same cells, left out: {_short(left_out)}")
     notes.append(f"versions: {versions(records)}")
-    notes.append(f"runs: {_short(used)}")
+    notes.append(f"runs (records *-ID.json): {_short(used)}")
     return notes
 
 

@@ -95,7 +95,7 @@ def ours(number: int, part: Part, methods: Mapping[str, tuple[str, str]], beside
         notes = [*(n for n in footer.of_paper(table) if n not in notes), *notes]
     mark = "".join(f"{warning[0].upper()}{warning[1:]}. " for warning in footer.warnings(part))
     name = "-".join([f"table{number}", "both" if beside else "ours", part.name])
-    caption = f"{mark}{table.caption}" + (" (embedded mini data)" if embedded else "")
+    caption = f"{mark}{table.caption}" + (" (embedded mini data instead of the real set)" if embedded else "")
     stub = (*table.stub, "Source") if beside else table.stub
     return Grid(name, caption, stub, _heads(table), _placed(rows), tuple(notes))
 

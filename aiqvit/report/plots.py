@@ -72,7 +72,7 @@ def intervals(part: Part) -> Any:
                   for pair in zip(entry.get("b1", ()), entry.get("b2", ()), strict=True)]
         layers = range(1, len(bounds) + 1)
         ax.bar(layers, [b2 - b1 for b1, b2 in bounds], bottom=[b1 for b1, _ in bounds], width=0.7,
-               color=style.colour(record["spec"]["method"]), label=record["label"])
+               color=style.colour(record["spec"]["method"]), label=_title([record]))
         ax.set_xticks(list(layers)[:: ceil(len(bounds) / 12)])
         ax.set(title=f"{model} {bits}", xlabel="attention layer", ylabel="attention weight, b1 to b2", ylim=(0, None))
     return finished(axes)
