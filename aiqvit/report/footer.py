@@ -55,7 +55,7 @@ def of_records(table: Layout, part: Part, found: Mapping[Key, Sequence[Record]],
     if left_out:
         notes.append(f"older runs or other settings of the same cells, left out: {_short(left_out)}")
     notes.append(f"versions: {versions(records)}")
-    notes.append(f"runs (records *-ID.json): {_short(used)}")
+    notes.append(f"runs (records *-ID*.json): {_short(used)}")
     return notes
 
 
@@ -142,8 +142,10 @@ def _name(record: Record) -> str:
 
 
 def _short(ids: Iterable[str]) -> str:
-    """The hexadecimal ends of run ids, which name the record files: `*-<id>.json`."""
-    return " ".join(run.rpartition("-")[2] for run in ids)
+    """The hexadecimal ends of run ids, as short as they stay different; record files are called `*-<id>.json`."""
+    ends = [run.rpartition("-")[2] for run in ids]
+    length = next((n for n in range(6, 12) if len({end[:n] for end in ends}) == len(set(ends))), 12)
+    return " ".join(end[:length] for end in ends)
 
 
 def _list(values: Iterable[object]) -> str:

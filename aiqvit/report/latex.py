@@ -80,8 +80,12 @@ def _heading(text: str) -> str:
                    for i, part in enumerate(re.split(r"\^(\w+)", text)))
 
 
+def _small(note: str) -> str:
+    return r"\tiny " if len(note) > 1000 else ""  # the ids of a hundred runs
+
+
 def _notes(notes: Sequence[str]) -> list[str]:
     if not notes:
         return []
     return [r"\par\medskip", r"\begin{minipage}{\textwidth}\scriptsize\raggedright",
-            *(rf"{_heading(note.removesuffix('.'))}.\par" for note in notes), r"\end{minipage}"]
+            *(rf"{_small(note)}{_heading(note.removesuffix('.'))}.\par" for note in notes), r"\end{minipage}"]
