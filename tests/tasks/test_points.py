@@ -290,7 +290,7 @@ def test_training_goes_on_with_the_same_numbers(name, modelnet, shapenet, tmp_pa
     data = {"modelnet40": modelnet, "shapenetpart": shapenet}[name]
 
     def call(out, *more):
-        sizes = "--epochs 3 --batch-size 3 --dim 8 --widths 8,16 --threads 1 --device cpu".split()
+        sizes = ["--epochs=3", "--batch-size=3", "--dim=8", "--widths=8,16", "--threads=1", "--device=cpu"]
         return train.main(["--task", name, "--data", str(data), "--out", str(tmp_path / out), *sizes, *more])
 
     assert call("whole") == 0
