@@ -235,7 +235,7 @@ def test_parts_of_another_category_are_refused(shapenet):
     ("spoil", "message"),
     [
         (lambda r: (r / "02773838" / "shape4.txt").unlink(), "names 'shape_data/02773838/shape4', but there is no"),
-        (lambda r: (r / "synsetoffset2category.txt").write_text("Boat 1"), "names 'Boat': not one of Airplane"),
+        (lambda r: (r / "synsetoffset2category.txt").write_text("Boat 1"), "line 1: 'Boat' is not one of Airplane"),
         (lambda r: (r / VAL).write_text("[}"), "val_file_list.json' cannot"),
         (lambda r: (r / VAL).write_text("[]"), "list.json' is empty"),
         (lambda r: (r / VAL).write_text('["a/9/b"]'), "names the folder '9'"),
