@@ -55,7 +55,8 @@ class Block(nn.Module):
         """x (B, N, C), xyz (B, N, 3), neighbours (B, N, k) to (B, N, C)."""
         h = self.expand(x)  # (B, N, D)
         delta = self.position(xyz[:, :, None] - pick(xyz, neighbours))  # (B, N, k, D)
-        scores = self.gamma((delta - pick(self.key(h), neighbours)).add_(self.query(h)[:, :, None]))
+        relation = pick(-self.key(h), neighbours).add_(delta).add_(self.query(h)[:, :, None])
+        scores = self.gamma(relation)
         weights = scores.mul_(h.shape[-1] ** -0.5).softmax(-2)
         return x + self.reduce(self.sum(weights, pick(self.value(h), neighbours).add_(delta)))
 
