@@ -40,4 +40,5 @@ def file_once(path: Path, write: Callable[[Path], None]) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".draft-") as scratch:
         draft = Path(scratch) / path.name
         write(draft)
+        draft.chmod(0o644)
         os.replace(draft, path)

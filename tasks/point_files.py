@@ -71,7 +71,10 @@ def read_list(path: Path, what: str) -> list[str]:
     """Lines of a list file without blanks. Raises `UserError` when it is missing or empty; `what` is what it holds."""
     if not path.is_file():
         raise UserError(f"no file {str(path)!r}: expected {what}")
-    names = path.read_text(encoding="utf-8").split()
+    try:
+        names = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{str(path)!r} cannot be read as text: expected {what}") from error
     if not names:
         raise UserError(f"{str(path)!r} is empty: expected {what}")
     return names

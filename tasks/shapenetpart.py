@@ -87,11 +87,19 @@ def shape_iou(predicted: Tensor, target: Tensor, parts: Sequence[int]) -> float:
 
 def _folders(root: Path, categories: Sequence[str]) -> dict[str, int]:
     """Folder name to index of its category."""
-    words = read_list(root / CATEGORIES, "a category and its folder a line, such as Airplane 02691156")
-    for name in words[::2]:
+    path, what = root / CATEGORIES, "a category and its folder a line, such as Airplane 02691156"
+    read_list(path, what)
+    folders = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not (words := line.split()):
+            continue
+        if len(words) != 2:
+            raise UserError(f"{str(path)!r}, line {number}: expected {what}")
+        name, folder = words
         if name not in categories:
-            raise UserError(f"{str(root / CATEGORIES)!r} names {name!r}: not one of {', '.join(categories)}")
-    return {folder: categories.index(name) for name, folder in zip(words[::2], words[1::2], strict=False)}
+            raise UserError(f"{str(path)!r}, line {number}: {name!r} is not one of {', '.join(categories)}")
+        folders[folder] = categories.index(name)
+    return folders
 
 
 def _shapes(root: Path, split: str, folders: dict[str, int]) -> tuple[list[Shape], str]:

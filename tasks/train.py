@@ -160,6 +160,11 @@ def shown(task: PointTask, metrics: dict[str, float]) -> str:
 
 def run(args: argparse.Namespace) -> None:
     """Train to the last epoch, then measure the best checkpoint on the test list."""
+    for name in ("epochs", "batch_size", "threads", "dim"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected a number of at least 1")
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {args.device!r} is not there: this machine has no usable CUDA GPU")
     if args.threads:
         torch.set_num_threads(args.threads)
     task: PointTask = TASKS.get(args.task)(args.data)

@@ -111,7 +111,7 @@ SOLIDS: dict[str, Callable[[np.random.Generator], list[Part]]] = {
 PARTS = {"Car": 4, "Chair": 3, "Lamp": 3, "Mug": 2, "Rocket": 3, "Stool": 3}  # categories with the parts of the above
 PER_CLASS = {"train": 100, "test": 50}
 PER_CATEGORY = {"train": 150, "val": 20, "test": 70}
-NOISE = 2.0  # of the classes: with less they are too easy to tell apart
+NOISE = 1.4  # of the classes: with less they are too easy to tell apart
 STREAMS = {"modelnet40": 0, "shapenetpart": 1}  # of random numbers
 FOLDERS = {"modelnet40": "modelnet40_normal_resampled",
            "shapenetpart": "shapenetcore_partanno_segmentation_benchmark_v0_normal"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -29,14 +30,14 @@ class BatchNorm(nn.BatchNorm1d):
 
 def mlp(*sizes: int) -> nn.Sequential:
     """Linear layers with ReLU between them."""
-    layers = [module for i in range(len(sizes) - 1) for module in (nn.Linear(sizes[i], sizes[i + 1]), nn.ReLU())]
-    return nn.Sequential(*layers[:-1])
+    pairs = [(nn.Linear(a, b), nn.ReLU(inplace=True)) for a, b in pairwise(sizes)]
+    return nn.Sequential(*chain.from_iterable(pairs))[:-1]
 
 
 def normed(*sizes: int) -> nn.Sequential:
     """Linear layers, that is 1 x 1 convolutions, each with batch normalization and ReLU."""
-    return nn.Sequential(*(module for i in range(len(sizes) - 1)
-                           for module in (nn.Linear(sizes[i], sizes[i + 1]), BatchNorm(sizes[i + 1]), nn.ReLU())))
+    triples = [(nn.Linear(a, b), BatchNorm(b), nn.ReLU(inplace=True)) for a, b in pairwise(sizes)]
+    return nn.Sequential(*chain.from_iterable(triples))
 
 
 class Block(nn.Module):
@@ -54,8 +55,9 @@ class Block(nn.Module):
         """x (B, N, C), xyz (B, N, 3), neighbours (B, N, k) to (B, N, C)."""
         h = self.expand(x)  # (B, N, D)
         delta = self.position(xyz[:, :, None] - pick(xyz, neighbours))  # (B, N, k, D)
-        scores = self.gamma((delta - pick(self.key(h), neighbours)).add_(self.query(h)[:, :, None]))
-        weights = (scores * h.shape[-1] ** -0.5).softmax(-2)
+        relation = pick(-self.key(h), neighbours).add_(delta).add_(self.query(h)[:, :, None])
+        scores = self.gamma(relation)
+        weights = scores.mul_(h.shape[-1] ** -0.5).softmax(-2)
         return x + self.reduce(self.sum(weights, pick(self.value(h), neighbours).add_(delta)))
 
 
@@ -124,7 +126,7 @@ class PointTransformer(nn.Module):
         self.embed = mlp(channels, widths[0], widths[0])
         self.embed[0].role = "patch_embed"
         self.blocks = nn.ModuleList(Block(width, dim) for width in widths)
-        self.downs = nn.ModuleList(Down(a, b, grouped) for a, b in zip(widths, widths[1:], strict=False))
+        self.downs = nn.ModuleList(Down(a, b, grouped) for a, b in pairwise(widths))
         self.classifier = mlp(self.last_width(widths), *hidden, classes)
         self.classifier[-1].role = "head"
 
@@ -164,9 +166,8 @@ class PointSegmenter(PointTransformer):
         super().__init__(channels, classes, widths, dim, grouped, hidden)
         self.bottleneck = mlp(widths[-1], bottleneck, bottleneck, widths[-1])
         self.bottom = Block(widths[-1], dim)
-        back = list(widths)[::-1]
-        self.ups = nn.ModuleList(Up(a, b) for a, b in zip(back, back[1:], strict=False))
-        self.up_blocks = nn.ModuleList(Block(width, dim) for width in back[1:])
+        self.ups = nn.ModuleList(Up(a, b) for a, b in pairwise(widths[::-1]))
+        self.up_blocks = nn.ModuleList(Block(width, dim) for width in widths[-2::-1])
 
     @staticmethod
     def last_width(widths: Sequence[int]) -> int:

@@ -179,6 +179,7 @@ def test_an_output_that_is_not_finite_diverges(modelnet, tmp_path):
         (lambda r: (r / "xbox" / "xbox_0001.txt").unlink(), "names 'xbox_0001', but there is no file"),
         (lambda r: (r / "modelnet40_test.txt").write_text("sofa_0001"), "names 'sofa_0001', but 'sofa' is not a class"),
         (lambda r: (r / "modelnet40_test.txt").write_text("\n"), "modelnet40_test.txt' is empty"),
+        (lambda r: (r / "modelnet40_test.txt").write_bytes(b"\xff\xfe"), "modelnet40_test.txt' cannot be read as text"),
         (lambda r: (r / "modelnet40_shape_names.txt").unlink(), "no file .*shape_names.txt': expected the names of"),
     ],
 )
@@ -235,7 +236,7 @@ def test_parts_of_another_category_are_refused(shapenet):
     ("spoil", "message"),
     [
         (lambda r: (r / "02773838" / "shape4.txt").unlink(), "names 'shape_data/02773838/shape4', but there is no"),
-        (lambda r: (r / "synsetoffset2category.txt").write_text("Boat 1"), "names 'Boat': not one of Airplane"),
+        (lambda r: (r / "synsetoffset2category.txt").write_text("Boat 1"), "line 1: 'Boat' is not one of Airplane"),
         (lambda r: (r / VAL).write_text("[}"), "val_file_list.json' cannot"),
         (lambda r: (r / VAL).write_text("[]"), "list.json' is empty"),
         (lambda r: (r / VAL).write_text('["a/9/b"]'), "names the folder '9'"),
@@ -290,7 +291,7 @@ def test_training_goes_on_with_the_same_numbers(name, modelnet, shapenet, tmp_pa
     data = {"modelnet40": modelnet, "shapenetpart": shapenet}[name]
 
     def call(out, *more):
-        sizes = "--epochs 3 --batch-size 3 --dim 8 --widths 8,16 --threads 1 --device cpu".split()
+        sizes = ["--epochs=3", "--batch-size=3", "--dim=8", "--widths=8,16", "--threads=1", "--device=cpu"]
         return train.main(["--task", name, "--data", str(data), "--out", str(tmp_path / out), *sizes, *more])
 
     assert call("whole") == 0
@@ -311,6 +312,20 @@ def test_training_goes_on_with_the_same_numbers(name, modelnet, shapenet, tmp_pa
     assert sorted(p.name for p in (tmp_path / "whole").iterdir()) == ["best.safetensors", "last.pt"]
     assert call("parts", "--seed", "1") == 2
     assert "trained with other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nowhere"], "data folder 'nowhere' does not exist"),
+        (["--epochs", "0"], "--epochs 0: expected a number of at least 1"),
+        (["--device", "cuda"], "device 'cuda' is not there"),
+    ],
+)
+def test_wrong_input_of_training_is_one_sentence(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert train.main(["--task", "modelnet40", "--device", "cpu", *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_augmentation_keeps_normals_and_drops_to_the_first_point():
