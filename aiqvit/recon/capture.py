@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import weakref
@@ -58,7 +59,7 @@ class Samples:
         self.constants.append((tuple(None if isinstance(a, Tensor) else a for a in args), kwargs or {}))
         self.starts.append(self.count)
         self.batches.append(tensors)
-        self.count += len(tensors[0])
+        self.count += len(tensors[0]) if tensors else 0
 
     def alike(self, indices: Iterable[int]) -> list[list[int]]:
         """The named samples in groups that `gather` can join: of one shape, and called with the same constants."""
@@ -159,8 +160,8 @@ def unit_outputs(unit: nn.Module, inputs: Samples, spill: Spill) -> Samples:
 def chained(model: nn.Module, units: Sequence[str], batch: Any, forward: Callable) -> dict[str, bool]:
     """Units that are called with the very output of the unit before, which need not be computed again.
 
-    The value says whether other tensors come with it, such as coordinates of points. They must not depend on any unit:
-    when the outputs of all units are disturbed, they stay the same.
+    The value says whether other arguments come with it, such as coordinates of points or the size of a feature map. They
+    must not depend on any unit: when the outputs of all units are disturbed, they stay the same.
     """
     before = {name: units[i - 1] for i, name in enumerate(units) if i}
     calls: dict[str, tuple] = {}
@@ -173,13 +174,11 @@ def chained(model: nn.Module, units: Sequence[str], batch: Any, forward: Callabl
             if name in linked and not _same(calls[name][1:], args[1:]):
                 del linked[name]
             return
-        others = any(isinstance(a, Tensor) for a in args[1:])
-        if (name in before and last["unit"] == before[name] and args and args[0] is last["output"]
-                and not kwargs and (others or len(args) == 1)):
-            linked[name], calls[name] = others, args
+        if name in before and last["unit"] == before[name] and args and args[0] is last["output"] and not kwargs:
+            linked[name], calls[name] = len(args) > 1, args
 
     def leave(name: str, output: Any) -> Any:
-        last.update(unit=name, output=output)
+        last.update(unit=name, output=first(output))
         if disturb and isinstance(output, Tensor):
             return -output.roll(1, -1)
         return None
@@ -203,20 +202,27 @@ def chained(model: nn.Module, units: Sequence[str], batch: Any, forward: Callabl
 
 def _same(a: tuple, b: tuple) -> bool:
     return len(a) == len(b) and all(
-        torch.equal(x, y) if isinstance(x, Tensor) and isinstance(y, Tensor) else x is y
+        torch.equal(x, y) if isinstance(x, Tensor) and isinstance(y, Tensor) else x is y or repr(x) == repr(y)
         for x, y in zip(a, b, strict=True))
 
 
 @torch.no_grad()
 def other_inputs(model: nn.Module, units: Iterable[str], batches: Iterable, forward: Callable,
                  spill: Spill) -> dict[str, Samples]:
-    """All arguments but the first of every call of the units, in one pass over the batches."""
+    """All arguments but the first of every call of the units, named in forward order, in one pass over the batches."""
     found = {name: Samples(spill) for name in units}
-    hooks = [model.get_submodule(name).register_forward_pre_hook(lambda _, args, s=samples: s.append(args[1:]))
-             for name, samples in found.items()]
+
+    def keep(name: str, args: tuple) -> None:
+        found[name].append(args[1:])
+        if name == list(found)[-1]:
+            raise _Reached
+
+    hooks = [model.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: keep(name, args))
+             for name in found]
     try:
         for batch in batches if found else ():
-            forward(model, batch)
+            with contextlib.suppress(_Reached):
+                forward(model, batch)
     finally:
         for hook in hooks:
             hook.remove()

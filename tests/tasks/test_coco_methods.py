@@ -11,6 +11,10 @@ pytest.importorskip("mmdet")
 
 from aiqvit.interfaces import Bits, Job  # noqa: E402
 from aiqvit.quant.card import scheme_card, sites  # noqa: E402
+from aiqvit.quant.quantizers import Uniform  # noqa: E402
+from aiqvit.quant.surgery import observe, quantize_model  # noqa: E402
+from aiqvit.recon.capture import Spill, chained, unit_inputs  # noqa: E402
+from aiqvit.recon.walk import walk  # noqa: E402
 from aiqvit.registry import METHODS  # noqa: E402
 from tasks.detection import models  # noqa: E402
 from tasks.detection.forward import raw_outputs  # noqa: E402
@@ -69,6 +73,22 @@ def test_a_whole_run_quantizes_every_site_with_at_most_2b_codes(method, detector
     for row in scheme_card(net):
         expected = 4 if row["kind"] == "weight" else 8 if row["role"] == "image" else 6
         assert row["bits"] == expected or not row["sites"], row
+
+
+def test_units_of_a_walk_get_what_full_forward_passes_bring(detector):
+    scheme = {"weight": lambda: Uniform(4, 0), "activation": lambda: Uniform(4)}
+    batches = [samples(2, 32, 32, 0), samples(1, 32, 64, 1)]
+    student, names = quantize_model(copy.deepcopy(detector), scheme), models.units(detector)
+    observe(student, lambda m: raw_outputs(m, batches[0]))
+    linked = chained(detector, names, batches[0], raw_outputs)
+    assert [name for name in names if name not in linked] == [names[0], *names[-6:]]
+    for data in walk(student, detector, names, batches, raw_outputs, Spill(2**30)):
+        for ours, model in ((data.inputs, student), (data.fp_inputs, detector)):
+            direct = unit_inputs(model, data.name, batches, raw_outputs, Spill(2**30))
+            for (mine, _), (wanted, _) in zip(ours.calls(), direct.calls(), strict=True):
+                torch.testing.assert_close(mine, wanted)
+        for parameter in data.unit.parameters():  # what reconstruction changes reaches the next unit
+            parameter.data.mul_(0.9)
 
 
 @pytest.mark.parametrize("method", ("minmax", "ptq4vit", "repqvit", "aiqvit"))
