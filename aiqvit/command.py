@@ -34,7 +34,8 @@ def bench(args: Namespace) -> int:
     for grid in plans:
         records = _run(grid, store, args.force, request)
         failed += sum(record["status"] == "failed" for record in records.values())
-        table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records, request.grid or "")
+        table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records, request.grid or "",
+                             grid.task.headlines)
         for kind in formats:
             write_text(Path(args.out) / "tables" / f"{table.name}.{kind}", tables.render(table, kind))
         shown.append(tables.markdown(table))

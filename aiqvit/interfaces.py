@@ -100,6 +100,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]  # keys of `evaluate`, in percent; the first is the headline
+    headlines: ClassVar[int] = 1  # how many of `metrics` a printed table shows
     folder: ClassVar[str]  # where the data usually is, relative to the working directory
     pictures: tuple[Path, int] | None = None  # where `draw` is to write a folder a run, and how many
     limits: Mapping[str, Any] = {}  # the most that a field of a method is by default here, such as `images` or `batch`

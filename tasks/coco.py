@@ -23,7 +23,8 @@ class Coco(Task):
     """
 
     name = "coco"
-    metrics = ("box_ap", "mask_ap")  # beside them, the same with _50, _75, _s, _m, _l
+    metrics = ("box_ap", "mask_ap")  # `evaluate` also gives both with _50, _75, _s, _m, _l
+    headlines = 2
     folder = "data/coco"
 
     def __init__(self, data: str | None = None, strict: bool = False) -> None:

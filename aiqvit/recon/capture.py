@@ -160,8 +160,8 @@ def unit_outputs(unit: nn.Module, inputs: Samples, spill: Spill) -> Samples:
 def chained(model: nn.Module, units: Sequence[str], batch: Any, forward: Callable) -> dict[str, bool]:
     """Units that are called with the very output of the unit before, which need not be computed again.
 
-    The value says whether other arguments come with it, such as coordinates of points or the size of a feature map. They
-    must not depend on any unit: when the outputs of all units are disturbed, they stay the same.
+    The value says whether other arguments come with it, such as coordinates of points or the size of a feature map.
+    They must not depend on any unit: when the outputs of all units are disturbed, they stay the same.
     """
     before = {name: units[i - 1] for i, name in enumerate(units) if i}
     calls: dict[str, tuple] = {}

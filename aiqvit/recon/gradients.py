@@ -66,8 +66,8 @@ def traces(model: nn.Module, unit: str, wanted: Iterable[nn.Module], batches: It
            loss: Callable[[Any], Tensor]) -> dict[nn.Module, Trace]:
     """Run the model and the backward pass of `loss(output)` down to `unit`; return the trace of every wanted module.
 
-    Modules that are called several times a pass keep the first call (of an RPN, the finest map); one that the loss does not depend on has a zero
-    gradient. Everything is kept on the CPU.
+    Modules that are called several times a pass keep the first call (of an RPN, the finest map); one that the loss does
+    not depend on has a zero gradient. Everything is kept on the CPU.
     """
     seen: dict[nn.Module, list[tuple[tuple[Tensor, ...], Tensor]]] = {module: [] for module in wanted}
     now: dict[nn.Module, tuple[tuple[Tensor, ...], Tensor]] = {}

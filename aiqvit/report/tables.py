@@ -32,11 +32,12 @@ class Table:
 
 
 def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], records: Mapping[str, Record],
-          grid: str = "") -> Table:
-    """A row for each method and bits, a column for each model; `records` are by run id and hold every run of `runs`.
+          grid: str = "", headlines: int = 1) -> Table:
+    """A row for each method and bits; for each model a column for each of the first `headlines` metrics.
 
-    `grid` is the name of the ablation that the runs make up, if any.
+    `records` are by run id and hold every run of `runs`; `grid` is the name of the ablation that they make up, if any.
     """
+    shown = metrics[:headlines]
     models = list(dict.fromkeys(r.spec.model for r in runs))
     cells: dict[tuple[str, str], dict[str, list[Record]]] = {}
     for run in runs:
@@ -47,17 +48,18 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
     beside = [m for m in models if any(model == m for model, _, _ in printed)]  # models with published numbers
     for (bits, method), row in cells.items():
         others = [printed.get((m, bits, method), "—") for m in beside]
-        rows.append([bits, method, *(_cell(row.get(m, []), metrics[0]) for m in models), _minutes(bits, row), *others])
+        values = (_cell(row.get(m, []), metric) for m in models for metric in shown)
+        rows.append([bits, method, *values, _minutes(bits, row), *others])
         numbers += [_numbers(bits, method, m, row[m], metrics) for m in models if m in row]
     limit = runs[0].spec.limit
     name = "-".join(filter(None, [label, preset, grid, f"limit{limit}" if limit else ""]))
-    header = ["W/A", "Method", *(f"{m} {metrics[0]}" for m in models), "Minutes",
+    header = ["W/A", "Method", *(f"{m} {metric}" for m in models for metric in shown), "Minutes",
               *(f"{m} published" for m in beside)]
     used = [records[r.spec.id] for r in runs]
     notes = _notes(runs, records)
     if beside:
         notes.append("published: change from full precision on all of the data set, and the paper that prints it")
-    return Table(name, _caption(label, metrics[0], preset, runs, used), header, rows, notes, numbers)
+    return Table(name, _caption(label, " and ".join(shown), preset, runs, used), header, rows, notes, numbers)
 
 
 def _published(runs: Sequence[Run], metric: str) -> dict[tuple[str, str, str], str]:

@@ -62,7 +62,7 @@ class CocoFolder:
             names = tuple(category["name"] for category in content["categories"])
             _ = [(image["id"], image["file_name"]) for image in content["images"]], content["annotations"]
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"annotations file {str(self.annotations)!r} is not in COCO's format ({error!r})") from error
+            raise UserError(f"annotations file {str(self.annotations)!r} is not in COCO's format: {error!r}") from error
         if names != self.classes:
             differ = next((f"{a!r} instead of {b!r}" for a, b in zip(names, self.classes, strict=False) if a != b),
                           "the first ones are alike")

@@ -16,8 +16,9 @@ MASKED = -100.0  # added to the scores of tokens that a shifted window brings to
 class WindowAttention(nn.Module):
     """Attention in (shifted) windows of a feature map, of any size.
 
-    Maps that are no multiple of the window are padded with zeros in front of qkv. Here qkv's output of a zero, its bias,
-    is padded behind it: what a padding token is then does not depend on how the layer's input is quantized or rescaled.
+    MMDetection pads maps that are no multiple of the window with zeros in front of qkv. Here qkv's output of a zero,
+    its bias, is padded behind it: what a padding token is then does not depend on how the layer's input is quantized or
+    rescaled.
     """
 
     def __init__(self, source: nn.Module) -> None:

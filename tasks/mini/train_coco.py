@@ -1,8 +1,8 @@
 """Train the mini detectors: ``python -m tasks.mini.train_coco [--model NAME ...] [--steps N]``.
 
 Both start from the backbone of the mini Swin classifier, which has seen the same shapes one at a time; the rest starts
-at random. Scenes are drawn from a random stream that ``prepare()`` does not use. Where ``--resume FOLDER`` is given, the
-state is kept there every 50 steps, and the same command goes on from it.
+at random. Scenes are drawn from a random stream that ``prepare()`` does not use. Where ``--resume FOLDER`` is given,
+the state is kept there every 50 steps, and the same command goes on from it.
 """
 
 import argparse

@@ -92,3 +92,11 @@ def test_latex_compiles(mixed, tmp_path):
 def test_unknown_format(mixed):
     with pytest.raises(UserError, match="expected one of md, csv, tex"):
         tables.render(mixed, "pdf")
+
+
+def test_a_task_with_two_headlines_has_two_columns_a_model():
+    run, record = make("fake", "a", 70.0)
+    found = tables.build("coco", ("top5", "top1"), "quick", [run], {record["id"]: record}, headlines=2)
+    assert found.header == ["W/A", "Method", "a top5", "a top1", "Minutes"]
+    assert found.rows == [["4/4", "fake", "70.00 (-25.00)", "70.00 (-10.00)", "1.5"]]
+    assert "top5 and top1 in percent" in found.caption
