@@ -105,7 +105,7 @@ def quantize_model(model: nn.Module, scheme: Scheme) -> nn.Module:
     """Replace every Linear, Conv2d and attention product in place; quantizers start switched off.
 
     BatchNorm is folded first. Roles of the scheme that no site has are kept as `model.absent_roles`, for the scheme
-    card. `model.role_bits`, if a task sets it, gives roles bit widths of their own. Raises `ValueError` for an attention
+    card. `model.role_bits`, if a task sets it, gives roles bit widths of their own. Raises `ValueError` for attention
     that cannot be opened (gated attention).
     """
     fold_batchnorm(model)
