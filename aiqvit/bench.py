@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from aiqvit.interfaces import UserError
@@ -55,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     # waiting threads of torch must not spin: beside other programs on the same cores that is several times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)  # what batch systems send
     try:
         args = parser().parse_args(argv)
         from aiqvit import command  # here, so that --help imports no torch
@@ -69,8 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("aiqvit: interrupted; finished runs are kept, the same command goes on from there", file=sys.stderr)
+        print("aiqvit: interrupted; finished runs and blocks are kept, the same command goes on from there",
+              file=sys.stderr)
         return 130
+
+
+def _terminated(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from aiqvit.harness import store as module
 from aiqvit.harness.store import Store, plain
 from aiqvit.interfaces import UserError
 
-RECORD = {"id": "run-1", "status": "done", "metrics": {"top1": 50.0}}
+RECORD = {"id": "run-1", "status": "done", "label": "Toy", "spec": {}, "metrics": {"top1": 50.0}, "fp32": None,
+          "calibration_images": 3, "times": {}, "log": [], "scheme": [], "manifest": {}, "data": {}}
+ERROR = {"type": "Diverged", "message": "the loss is nan", "traceback": "..."}
 
 
 def test_round_trip_and_nothing_left_behind(tmp_path):
@@ -23,7 +25,7 @@ def test_round_trip_and_nothing_left_behind(tmp_path):
 
 
 def test_failed_runs_are_not_finished(tmp_path):
-    Store(tmp_path).write(RECORD | {"status": "failed"})
+    Store(tmp_path).write(RECORD | {"status": "failed", "error": ERROR})
     assert Store(tmp_path).read("run-1")["status"] == "failed"
     assert Store(tmp_path).finished("run-1") is None
 
