@@ -30,6 +30,7 @@ ONLY_IN = {
     "mmcv": ("tasks",),
     "mmengine": ("tasks",),
     "pandas": ("aiqvit.report",),
+    "ray": ("aiqvit.harness.cluster",),
     "pickle": (),
 }
 

@@ -20,7 +20,7 @@ from PIL import Image
 KILLS = 20
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 FLAGS = ["--data", "mini", "--model", "mini_vit", "--method", "aiqvit,isvit", "--bits", "3/3", "--preset", "smoke",
-         "--calib", "4", "--threads", "1", "--set", "init_images=2", "--set", "steps=2"]
+         "--calib", "4", "--threads", "1", "--set", "init_images=2", "--set", "steps=2", "--format", "md,csv"]
 
 
 @pytest.fixture
