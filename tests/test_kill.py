@@ -1,4 +1,4 @@
-"""A sweep killed at random moments ends with the numbers of one that nobody disturbed, bit for bit."""
+"""A sweep killed at random moments, or run twice at once, ends with the numbers of one that nobody disturbed."""
 
 from __future__ import annotations
 
@@ -102,3 +102,14 @@ def test_killed_twenty_times_the_tables_are_those_of_an_undisturbed_run(start, t
             ended.append(out)
     taken_over = "".join(Path(f"{out}.log").read_text() for out in ended).count("finished units taken over")
     assert kills == KILLS and taken_over >= 3, taken_over
+
+
+def test_two_at_once_share_the_runs(start, tmp_path):
+    out = tmp_path / "shared"
+    both = [start(out), start(out)]
+    for process in both:
+        process.join()
+    log = Path(f"{out}.log").read_text()
+    assert [process.exitcode for process in both] == [0, 0], log
+    assert len(contents(out)["records"]) == 3
+    assert log.count("s to evaluate\n") == log.count("; done before\n") == 3  # each run once, by one of them
