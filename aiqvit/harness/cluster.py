@@ -106,7 +106,7 @@ def _executor(request: Request, task: str, out: Path, device: str) -> Executor:
 def _check(item: Run, executor: Executor) -> None:
     """Raise `UserError` where this machine would compute something else than what the run says."""
     there = {"data": executor.task.fingerprint()["checksum"], "weights": executor.subject(item.spec.model).checksum,
-             "code": code_hash(type(item.method))}
+             "code": code_hash(type(item.method), type(executor.task))}
     for name, found in there.items():
         if found != getattr(item.spec, name):
             raise UserError(f"its {name} differ from those of the machine that started the sweep")

@@ -50,7 +50,7 @@ def plan(request: Request, name: str) -> Plan:
             data=data,
             method=choice.name,
             settings={f.name: getattr(method, f.name) for f in fields(method)},
-            code=code_hash(choice.method),
+            code=code_hash(choice.method, type(task)),
             preset="" if choice.name == REFERENCE else preset,
             bits=bits,
             seed=seed,
