@@ -92,7 +92,7 @@ def _dry_run(grid: Plan, store: Store, workers: int) -> None:
             pending.append(run)
             state = {"failed": "failed, to be retried"}.get(state, "pending")
             units = len(list((store.partial / run.spec.id).glob("*.pt")))
-            state += f", {units} units done" if units else ""
+            state += f", units done: {units}" if units else ""
         print(f"{state:<22} {run.spec.id}")
     print(f"{grid.task.label}: {sentence(len(pending), seconds_left(pending, store.records()), workers)}")
 

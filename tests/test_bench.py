@@ -142,9 +142,9 @@ def test_dry_run_writes_nothing(bench, tmp_path, capsys):
     assert bench("--method", "toy,breaks,nan", "--dry-run") == 0
     *runs, estimate = capsys.readouterr().out.splitlines()
     assert [line.split()[0].rstrip(",") for line in runs] == ["done", "done", "failed", "pending"]
-    assert estimate == "imagenet: 2 runs are left; no past run here is like them, so there is no estimate of the time"
+    assert estimate == "imagenet: 2 runs left; no past run here is alike, so there is no estimate of the time"
     assert bench("--method", "toy", "--seeds", "0,1", "--dry-run") == 0
-    assert re.search(r"^imagenet: about \d+ s left for 1 runs \(medians of", capsys.readouterr().out, re.M)
+    assert re.search(r"^imagenet: about \d+ s left for 1 run \(medians of", capsys.readouterr().out, re.M)
 
 
 def test_list_shows_methods_and_settings(capsys):

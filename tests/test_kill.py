@@ -100,7 +100,7 @@ def test_killed_twenty_times_the_tables_are_those_of_an_undisturbed_run(start, t
             assert process.exitcode == 0, Path(f"{out}.log").read_text()
             assert contents(out) == expected
             ended.append(out)
-    taken_over = "".join(Path(f"{out}.log").read_text() for out in ended).count("finished units taken over")
+    taken_over = "".join(Path(f"{out}.log").read_text() for out in ended).count("taken over from a run")
     assert kills == KILLS and taken_over >= 3, taken_over
 
 

@@ -40,11 +40,11 @@ def sentence(pending: int, known: dict[str, float], workers: int) -> str:
     if not pending:
         return "nothing is left to do"
     if not known:
-        return f"{pending} runs are left; no past run here is like them, so there is no estimate of the time"
+        return f"{_runs(pending)} left; no past run here is alike, so there is no estimate of the time"
     rest = pending - len(known)
-    unknown = f"; {rest} more runs are like no past run" if rest else ""
+    unknown = f"; {_runs(rest)} more with no past run alike" if rest else ""
     side = f", {workers} side by side" if workers > 1 else ""
-    return (f"about {duration(sum(known.values()) / workers)} left for {len(known)} runs{side} (medians of the past "
+    return (f"about {duration(sum(known.values()) / workers)} left for {_runs(len(known))}{side} (medians of the past "
             f"runs in this folder that are most alike){unknown}")
 
 
@@ -53,6 +53,10 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _key(names: tuple[str, ...]) -> Callable[[dict], list]:

@@ -27,7 +27,7 @@ class Partial(Checkpoint):
         path = self.folder / f"{unit}.pt"
         if not (self._loading and path.is_file()):
             if self._loading and self.units:
-                print(f"    {self.units} finished units taken over from a run that was killed", file=sys.stderr)
+                print(f"    taken over from a run that was killed: {self.units} of its units", file=sys.stderr)
             self._loading = False
             return None
         try:

@@ -34,9 +34,10 @@ def test_the_closest_kind_of_likeness_decides():
 
 def test_the_sentence_says_where_it_comes_from():
     assert sentence(0, {}, 1) == "nothing is left to do"
-    assert "no past run here is like them" in sentence(2, {}, 1)
+    assert "2 runs left; no past run here is alike" in sentence(2, {}, 1)
     text = sentence(3, {"a": 300.0, "b": 300.0}, 2)
-    assert text.startswith("about 5 min left for 2 runs, 2 side by side") and "1 more runs are like no past run" in text
+    assert text.startswith("about 5 min left for 2 runs, 2 side by side")
+    assert text.endswith("; 1 run more with no past run alike")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5.4, "5 s"), (120, "2 min"), (9000, "2.5 h")])

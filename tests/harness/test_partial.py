@@ -19,7 +19,7 @@ def test_units_come_back_in_another_process(tmp_path, capsys):
     found = second.load("a")
     assert torch.equal(found["unit"][""]["parameters"]["weight"], torch.ones(2))
     assert found["log"] == {"loss": 2.0, "kept": True} and second.units == 1
-    assert second.load("b") is None and "1 finished units taken over" in capsys.readouterr().err
+    assert second.load("b") is None and "was killed: 1 of its units" in capsys.readouterr().err
     second.clear()
     assert not (tmp_path / "run").exists()
 

@@ -64,7 +64,8 @@ def test_a_temporary_file_left_by_kill_is_ignored(tmp_path):
     assert store.read("run-1") == RECORD
 
 
-def test_folder_that_cannot_be_written(tmp_path):
+def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
     (tmp_path / "out").write_text("a file")
     for action in (Store(tmp_path / "out").prepare, lambda: Store(tmp_path / "out").write(RECORD)):
         with pytest.raises(UserError, match="cannot write"):
