@@ -91,7 +91,7 @@ def test_killed_twenty_times_the_tables_are_those_of_an_undisturbed_run(start, t
     while kills < KILLS or not ended or process.exitcode != 0:
         out = tmp_path / f"killed-{len(ended)}"
         process = start(out)
-        process.join(moments.uniform(0, length) if kills < KILLS else 60)
+        process.join(moments.uniform(0, 0.7 * length) if kills < KILLS else 60)
         if process.exitcode is None:
             os.kill(process.pid, moments.choice(SIGNALS))
             process.join()

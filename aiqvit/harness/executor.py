@@ -14,6 +14,16 @@ from aiqvit.interfaces import Subject, Task
 Ended = tuple[Run, Record, bool]  # a run, its record, and whether it was executed now
 
 
+def finished(store: Store, run: str) -> Record | None:
+    """The record of a run that ended well, or None; what a process killed just behind it left is removed."""
+    record, folder, lock = store.finished(run), store.partial / run, store.partial / f"{run}.lock"
+    if record and (folder.exists() or lock.exists()):
+        with claimed(lock, wait=False) as mine:
+            if mine:
+                Partial(folder).clear()
+    return record
+
+
 class Executor:
     """Executes runs of one task in this process; keeps the model that it loaded last."""
 
@@ -28,7 +38,7 @@ class Executor:
         None when another process is at the run and `wait` is not set. `before` is called before it is executed.
         """
         run = item.spec.id
-        if not force and (record := self.store.finished(run)):
+        if not force and (record := finished(self.store, run)):
             return record, False
         with claimed(self.store.partial / f"{run}.lock", wait) as mine:
             if not mine:

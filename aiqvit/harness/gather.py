@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from aiqvit.harness.executor import Ended
+from aiqvit.harness.executor import Ended, finished
 from aiqvit.harness.spec import Run
 from aiqvit.harness.store import Record, Store
 from aiqvit.harness.sweep import Plan
@@ -27,7 +27,7 @@ def gather(grid: Plan, store: Store, force: bool, submit: Submit, completed: Com
         for wait in (False, True):
             running, held = {}, []
             for item in todo:
-                if not force and (record := store.finished(item.spec.id)):
+                if not force and (record := finished(store, item.spec.id)):
                     _remember(fp32, item, record)
                     yield item, record, False
                 else:
