@@ -46,6 +46,7 @@ class BRECQ(Method):
     scale_steps: int = 5000  # activation scales, a unit; joint training has none
     rounding_rate: float = 1e-3  # Adam on alpha
     scale_rate: float = 4e-4  # Adam on activation scales (4e-5 in the joint ports)
+    level_rate: float = 0.0  # the same in levels by which an end of the range moves, for short schedules; 0: scale_rate
     penalty: float = 0.01  # lambda of the rounding regulariser
     warm_up: float = 0.2  # fraction of the steps without it
     joint: bool = False
@@ -90,20 +91,20 @@ class BRECQ(Method):
         began, loss = time.perf_counter(), "mse" if self.loss == "fisher" else self.loss
         if self.joint:
             losses = train_rounding(data, Schedule(self.steps, self.batch, loss, mix=1.0),
-                                    self.rates(self.rounding_rate, self.scale_rate), generator, job.progress)
+                                    self.rates(self.rounding_rate, scales=True), generator, job.progress)
         else:
             set_mode(data.unit, "off", weights=False)
             losses = train_rounding(data, Schedule(self.steps, self.batch, loss),
-                                    self.rates(self.rounding_rate, 0.0), generator, job.progress)
+                                    self.rates(self.rounding_rate, scales=False), generator, job.progress)
             set_mode(data.unit, "on", weights=False)
             data.importance = None  # of the rounding alone
             losses["scales"] = train_rounding(data, Schedule(self.scale_steps, self.batch, "l2.4", mix=1.0),
-                                              self.rates(0.0, self.scale_rate), generator, job.progress)
+                                              self.rates(0.0, scales=True), generator, job.progress)
         return {**losses, "seconds": round(time.perf_counter() - began, 2)}
 
-    def rates(self, rounding: float, scale: float) -> RoundingRates:
+    def rates(self, rounding: float, scales: bool) -> RoundingRates:
         """The learning rates of a phase."""
-        return RoundingRates(rounding, scale, self.penalty, self.warm_up)
+        return RoundingRates(rounding, self.scale_rate * scales, self.level_rate * scales, self.penalty, self.warm_up)
 
 
 def eight_bit_ends(search: Shrink) -> dict:

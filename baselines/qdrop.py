@@ -43,6 +43,7 @@ class QDrop(Method):
     steps: int = 20000  # a unit
     rounding_rate: float = 1e-3  # Adam on alpha
     scale_rate: float = 4e-5  # Adam on activation scales
+    level_rate: float = 0.0  # the same in levels by which an end of the range moves, for short schedules; 0: scale_rate
     drop: float = 0.5  # share of elements not quantized while training
     penalty: float = 0.01  # lambda of the rounding regulariser
     warm_up: float = 0.2  # fraction of the steps without it
@@ -84,7 +85,7 @@ class QDrop(Method):
         activations = [q for name, q in sites(data.unit) if not name.endswith("weight_quantizer")]
         for q in activations:
             q.drop = self.drop
-        rates = RoundingRates(self.rounding_rate, self.scale_rate, self.penalty, self.warm_up)
+        rates = RoundingRates(self.rounding_rate, self.scale_rate, self.level_rate, self.penalty, self.warm_up)
         losses = train_rounding(data, Schedule(self.steps, self.batch, loss, mix=1 - self.drop), rates, generator,
                                 job.progress)
         for q in activations:

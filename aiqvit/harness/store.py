@@ -90,12 +90,13 @@ def _fault(record: Any, run: str) -> str:
     """Why a JSON value is not the record of this run; empty when it is."""
     if not (isinstance(record, dict) and record.get("id") == run and record.get("status") in ("done", "failed")):
         return "it is not the record of this run"
-    wrong = [name for name, kind in FIELDS.items() if not isinstance(record.get(name), kind)]
-    if not wrong and record["status"] == "done" and not record["metrics"]:
-        wrong = ["metrics"]
-    if not wrong and record["status"] == "failed" and not isinstance(record.get("error"), dict):
-        wrong = ["error"]
-    return f"its field {wrong[0]!r} is missing, empty or of another type" if wrong else ""
+    needed = {**FIELDS, "error": dict} if record["status"] == "failed" else FIELDS
+    if missing := sorted(needed.keys() - record.keys()):
+        return f"it has no {', '.join(missing)}"
+    wrong = [name for name, kind in needed.items() if not isinstance(record[name], kind)]
+    if not record["metrics"] and record["status"] == "done":
+        wrong.append("metrics")
+    return f"its field {wrong[0]!r} is empty or of another type" if wrong else ""
 
 
 def write_text(path: Path, text: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from aiqvit.quant import formats
+from aiqvit.quant.blend import blend
 from aiqvit.quant.observers import PercentileMSE, best_range, thinned
 
 PERCENTILES = PercentileMSE()
@@ -56,7 +57,7 @@ class Quantizer(nn.Module):
             self.mode = "on"
         y = self.fake(x)
         if self.drop and torch.is_grad_enabled():
-            return torch.where(torch.rand_like(x) < self.drop, x, y)
+            return blend(y, x, self.drop)
         return y
 
     @torch.no_grad()

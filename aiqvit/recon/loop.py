@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aiqvit.interfaces import Diverged
+from aiqvit.quant.blend import blend
 from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.capture import device_of, first
 from aiqvit.recon.losses import LOSSES, sample_norms
@@ -46,8 +47,8 @@ def evaluate(data: UnitData, indices: Iterable[int], loss: Callable[[Tensor, Ten
     args, kwargs = (data.fp_inputs if mix == 1 else data.inputs).gather(indices, device)
     if 0 < mix < 1:
         others, _ = data.fp_inputs.gather(indices, device)
-        args = tuple(torch.where(torch.rand_like(a) < mix, o, a) if isinstance(a, Tensor) and a.is_floating_point()
-                     else a for a, o in zip(args, others, strict=True))
+        args = tuple(blend(a, o, mix) if isinstance(a, Tensor) and a.is_floating_point() else a
+                     for a, o in zip(args, others, strict=True))
     output, ((target,), _) = first(data.unit(*args, **kwargs)), data.targets.gather(indices, device)
     if data.importance is not None:
         (root,), _ = data.importance.gather(indices, device)

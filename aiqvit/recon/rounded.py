@@ -9,7 +9,7 @@ import torch
 
 from aiqvit.quant.card import sites
 from aiqvit.quant.surgery import quant_layers
-from aiqvit.recon.loop import Group, Schedule, keep_better, reconstruct, uniform_sampler
+from aiqvit.recon.loop import Group, Schedule, groups_of, keep_better, reconstruct, uniform_sampler
 from aiqvit.recon.rounding import RoundingPenalty, place_rounding, settle_rounding
 from aiqvit.recon.walk import UnitData
 
@@ -20,6 +20,7 @@ class RoundingRates:
 
     rounding: float
     scale: float  # of activation scales, absolute as in the published code
+    level: float = 0.0  # of activation scales, in levels by which an end of the range moves; not 0: instead of `scale`
     penalty: float = 0.01
     warm_up: float = 0.2
 
@@ -38,13 +39,17 @@ def _train(data: UnitData, schedule: Schedule, rates: RoundingRates, generator: 
     layers = [layer for _, layer in quant_layers(data.unit)]
     rounders = place_rounding(layers) if rates.rounding else ()
     activations = [q for name, q in sites(data.unit) if not name.endswith("weight_quantizer")]
-    scales = tuple(p for q in activations for p, _ in q.trainables()) if rates.scale else ()
+    scales = [pair for q in activations for pair in q.trainables()]
 
     def constrain() -> None:
         for q in activations:
             q.constrain()
 
-    groups = [Group(tuple(r.alpha for r in rounders), rates.rounding), Group(scales, rates.scale)]
+    groups = [Group(tuple(r.alpha for r in rounders), rates.rounding)]
+    if rates.level:
+        groups += groups_of(scales, rates.level)
+    elif rates.scale:
+        groups.append(Group(tuple(p for p, _ in scales), rates.scale))
     penalty = RoundingPenalty(rounders, schedule.steps, rates.penalty, warm_up=rates.warm_up)
     sample = uniform_sampler(torch.arange(len(data.inputs)), schedule.batch, generator)
     reconstruct(data, groups, schedule, sample, after_step=constrain, penalty=penalty, progress=progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
@@ -13,11 +12,11 @@ from typing import Any
 from aiqvit.harness.spec import Run
 from aiqvit.harness.store import Record
 from aiqvit.interfaces import UserError
-from aiqvit.report.published import changes
+from aiqvit.report.latex import escape
+from aiqvit.report.markup import pipe_table
+from aiqvit.report.published import changes, variant
 
 FORMATS = ("md", "csv", "tex")
-LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "—": "---"}
-LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,15 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
 
 
 def _published(runs: Sequence[Run], metric: str) -> dict[tuple[str, str, str], str]:
-    """(model, bits, method) -> `-9.88 (AIQViT)`, all sources; methods as published only, not their variants."""
+    """(model, bits, method) -> `-9.88 (AIQViT)`, all sources, those that print the same number together."""
     found = {}
     for run in runs:
-        spec = run.spec
-        if run.label == run.method.title and (
-                known := changes(spec.task, spec.model, spec.method, spec.bits, metric)):
-            found[spec.model, spec.bits, run.label] = ", ".join(f"{v:+.1f} ({source})" for source, v in known.items())
+        spec, sources = run.spec, {}
+        for source, change in changes(spec.task, spec.model, spec.method, spec.bits, metric,
+                                      variant(run.label)).items():
+            sources.setdefault(f"{change:+.1f}", []).append(source)
+        if sources and not run.reference:
+            found[spec.model, spec.bits, run.label] = ", ".join(f"{c} ({'; '.join(s)})" for c, s in sources.items())
     return found
 
 
@@ -166,16 +167,8 @@ def render(table: Table, kind: str) -> str:
 
 def markdown(table: Table) -> str:
     """Columns padded, so that it reads well unrendered too; the caption first and the notes last."""
-    grid = [[c.replace("|", "\\|") for c in row] for row in [table.header, *table.rows]]
-    widths = [max(3, *map(len, column)) for column in zip(*grid, strict=True)]
-    left = 2  # bits and method; numbers stand at the right
-    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    lines = []
-    for row in [grid[0], rule, *grid[1:]]:
-        cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append(f"| {' | '.join(cells)} |")
     notes = ["", *(f"- {note}" for note in table.notes)] if table.notes else []
-    return "\n".join([table.caption, "", *lines, *notes]) + "\n"
+    return "\n".join([table.caption, "", pipe_table([table.header, *table.rows], 2), *notes]) + "\n"
 
 
 def comma_separated(table: Table) -> str:
@@ -194,18 +187,13 @@ def latex(table: Table) -> str:
         import pandas as pd
     except ImportError as error:
         raise UserError(f"LaTeX tables need {error.name}: pip install 'aiqvit[report]'") from error
-    frame = pd.DataFrame([map(_escape, row) for row in table.rows], columns=list(map(_escape, table.header)))
+    frame = pd.DataFrame([map(escape, row) for row in table.rows], columns=list(map(escape, table.header)))
     notes = "".join(f"\n% {note}" for note in table.notes)
     text = frame.style.hide(axis="index").to_latex(
         hrules=True,
         column_format="ll" + "r" * (len(table.header) - 2),
-        caption=" ".join(map(_escape, [table.caption, *table.notes])),
+        caption=" ".join(map(escape, [table.caption, *table.notes])),
         label=f"tab:{table.name}",
         position_float="centering",
     )
     return f"% needs \\usepackage{{booktabs}}{notes}\n{text}"
-
-
-def _escape(text: str) -> str:
-    text = "".join(LATEX.get(c, c) for c in text)
-    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)

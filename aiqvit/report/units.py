@@ -1,4 +1,4 @@
-"""What a method did to each unit: losses, ranks, learned intervals (AIQViT's Figure 4a), as Markdown from a record."""
+"""What a method did to each unit: losses, ranks, learned intervals (AIQViT's Figure 4a), as a table from a record."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from typing import Any
 from aiqvit.harness.store import Record
 
 
-def markdown(record: Record) -> str:
-    """A row a unit, a column for everything that the method logged; empty when it logged nothing."""
+def grid(record: Record) -> list[list[str]]:
+    """A header and a row a unit, a column for everything that the method logged; empty when it logged nothing."""
     log = record["log"]
     if not log:
-        return ""
+        return []
     header = list(dict.fromkeys(key for entry in log for key in entry))
-    lines = [header, ["---"] * len(header), *([_text(entry.get(key, "")) for key in header] for entry in log)]
+    return [header, *([_text(entry.get(key, "")) for key in header] for entry in log)]
+
+
+def markdown(record: Record) -> str:
+    """The same as Markdown, under a line that names the run."""
+    if not (rows := grid(record)):
+        return ""
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     spec = record["spec"]
     title = f"{spec['model']} {record['label']} {spec['bits']} seed {spec['seed']}, by unit:"
     return "\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"

@@ -1,0 +1,74 @@
+"""Post-Softmax values of a real model and where the quantizers put their levels: the data of AIQViT's Figure 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aiqvit.interfaces import Subject, Task
+from aiqvit.quant.observers import FocusGrid, MinMax
+from aiqvit.quant.quantizers import DynamicFocusing, Float, Log2, LogSqrt2, Quantizer, Uniform
+from aiqvit.quant.shift_log import ShiftUniformLog2
+from aiqvit.quant.surgery import observe, quantize_model
+from aiqvit.quant.twin import TwinSoftmax
+
+# the method that uses it (it gives the colour) -> name and quantizer
+QUANTIZERS: dict[str, tuple[str, Callable[[int], Quantizer]]] = {
+    "minmax": ("uniform (MinMax)", lambda bits: Uniform(bits, observer=MinMax())),
+    "fp32": ("log2", Log2),
+    "repqvit": ("log-sqrt2 (RepQ-ViT)", LogSqrt2),
+    "ptq4vit": ("twin (PTQ4ViT)", TwinSoftmax),
+    "isvit": ("shift-uniform-log2 (I&S-ViT)", ShiftUniformLog2),
+    "aiqvit": ("dynamic focusing (AIQViT)", lambda bits: DynamicFocusing(bits, observer=FocusGrid())),
+}
+
+
+@dataclass(frozen=True)
+class Levels:
+    """A quantizer's levels for the values of one attention layer, and the error it makes there."""
+
+    method: str
+    label: str
+    values: list[float]  # sorted, each once
+    error: float  # of the product A V, relative
+
+
+class Tap(Float):
+    """Keeps what passes, and the product in which it is used."""
+
+    def observe(self, x: Tensor, objective: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Called once a site, in the full-precision forward pass."""
+        self.seen, self.product = x, objective
+
+
+@torch.no_grad()
+def post_softmax(task: Task, subject: Subject, images: int = 8) -> list[Tap]:
+    """The attention maps (B, H, N, N) of all layers in full precision, over calibration images."""
+    taps: list[Tap] = []
+
+    def tap() -> Tap:
+        taps.append(Tap())
+        return taps[-1]
+
+    scheme = {"weight": Float, "activation": Float, "post_softmax": tap}
+    model = quantize_model(subject.model, scheme)
+    batch = task.calibration(subject, images, 0)[0]
+    observe(model, lambda net: task.forward(net, batch))
+    return [tap for tap in taps if hasattr(tap, "seen")]
+
+
+@torch.no_grad()
+def levels(tap: Tap, bits: int) -> list[Levels]:
+    """Every quantizer's levels, its range found on the tapped map as the methods find it before reconstruction."""
+    target = tap.product(tap.seen)
+    found = []
+    for method, (label, make) in QUANTIZERS.items():
+        quantizer = make(bits)
+        quantizer.observe(tap.seen, tap.product)
+        codes = torch.arange(quantizer.levels, dtype=torch.int32)
+        error = (tap.product(quantizer.fake(tap.seen)) - target).square().sum() / target.square().sum()
+        found.append(Levels(method, label, sorted(set(quantizer.decode(codes).flatten().tolist())), error.item()))
+    return found

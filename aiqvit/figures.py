@@ -1,0 +1,107 @@
+"""Figures from records, as PDF and PNG: `python -m aiqvit.figures --out DIR RESULTS...`.
+
+Exit codes: 0 written, 2 the input was wrong or there was nothing to draw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiqvit.bench import Parser
+from aiqvit.interfaces import UserError
+from aiqvit.tables import choices, guarded
+
+RECORDED = ("bits", "minutes", "intervals", "calibration", "blocks")
+NAMES = (*RECORDED, "softmax")
+WHAT = """bits: metric against bit width; minutes: metric against time; intervals: DFQ's learned intervals by layer,
+Figure 4a (bench --grid figure4a); calibration: metric against calibration samples, Figure 4b (bench --grid figure4b);
+blocks: reconstruction loss by unit; softmax: post-Softmax values and each quantizer's levels, Figure 3, which runs a
+model."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = Parser(prog="aiqvit.figures", description="Draw records.", epilog=WHAT)
+    add = p.add_argument
+    add("results", nargs="*", default=["results"], help="folders of records (default: %(default)s)")
+    add("--figure", default="all", help=f"comma list of {', '.join(NAMES)}, or all (default: %(default)s)")
+    add("--format", default="pdf,png", help="comma list of pdf, png, svg (default: %(default)s)")
+    add("--out", default="results/figures", help="folder to write to (default: %(default)s)")
+    add("--task", default="imagenet", help="of figure softmax (default: %(default)s)")
+    add("--data", default="mini", help="of figure softmax: data folder, or mini (default: %(default)s)")
+    add("--model", default="mini_vit", help="of figure softmax (default: %(default)s)")
+    add("--weights", help="of figure softmax: weights file of the model")
+    add("--layer", type=int, default=0, help="of figure softmax: attention layer from 0 (default: %(default)s)")
+    add("--bits", type=int, default=3, help="of figure softmax (default: %(default)s)")
+    return p
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw and write what the command line asks for."""
+    names = choices("figure", args.figure, NAMES, "all")
+    formats = choices("format", args.format, ("pdf", "png", "svg"))
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UserError("figures need matplotlib: pip install 'aiqvit[report]'") from error
+    out, count = Path(args.out), 0
+    for name, figure in _drawn(args, names):
+        for kind in formats:
+            save(figure, out / f"{name}.{kind}")
+        print(out / name)
+        count += 1
+    if not count:
+        raise UserError("nothing to draw: the records hold none of the data that these figures show")
+    return 0
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure, the same bytes for the same numbers. Raises `UserError` when it cannot be written."""
+    stamps = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=160, metadata=stamps.get(path.suffix[1:]))
+    except OSError as error:
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+
+
+def _drawn(args: argparse.Namespace, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    from aiqvit.report import plots, records
+
+    recorded = [name for name in names if name in RECORDED]
+    for part in records.parts(records.load(args.results)) if recorded else ():
+        for name, figure in plots.drawn(part, recorded):
+            yield f"{name}-{part.name}", figure
+    if "softmax" in names:
+        yield f"softmax-{args.model}-{args.bits}bit", _softmax(args)
+
+
+def _softmax(args: argparse.Namespace) -> Any:
+    from aiqvit import attention
+    from aiqvit.registry import TASKS
+    from aiqvit.report import panels
+
+    if not 2 <= args.bits <= 8:
+        raise UserError(f"--bits {args.bits}: expected 2 to 8")
+    task = TASKS.get(args.task)(args.data)
+    subject = task.load(task.resolve(args.model)[0], args.weights)
+    taps = attention.post_softmax(task, subject)
+    if not 0 <= args.layer < len(taps):
+        raise UserError(f"--layer {args.layer}: {subject.name} has attention layers 0 to {len(taps) - 1}")
+    rows = [(row.method, f"{row.label}\nsquared error of AV {100 * row.error:.2g} %", row.values)
+            for row in attention.levels(taps[args.layer], args.bits)]
+    title = f"{subject.name} on {task.label}, attention layer {args.layer}, {args.bits} bit"
+    return panels.softmax_levels(taps[args.layer].seen.flatten().numpy(), rows, title)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return guarded(lambda: run(parser().parse_args(argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""One self-contained HTML page of results folders: `python -m aiqvit.report RESULTS... --out report.html`.
+
+Exit codes: 0 written, 2 the input was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from aiqvit.bench import Parser
+from aiqvit.harness.store import write_text
+from aiqvit.report import page, records
+from aiqvit.tables import guarded, noted_methods
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = Parser(prog="aiqvit.report", description="Write one HTML page that shows everything in results folders.")
+    p.add_argument("results", nargs="*", default=["results"], help="folders of records (default: %(default)s)")
+    p.add_argument("--out", default="results/report.html", help="file to write (default: %(default)s)")
+    p.add_argument("--title", default="Results", help="heading of the page (default: %(default)s)")
+    return p
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page."""
+    parts = records.parts(records.load(args.results))
+    write_text(Path(args.out), page.render(args.title, parts, noted_methods()))
+    print(args.out)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return guarded(lambda: run(parser().parse_args(argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""What stands under a table: how its numbers were made, so that they can be compared and repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from string import ascii_lowercase
+
+from aiqvit.harness.spec import REFERENCE
+from aiqvit.harness.store import Record
+from aiqvit.report.layouts import FULL, Layout
+from aiqvit.report.published import printed, rows
+from aiqvit.report.records import Key, Part
+
+
+def letters(table: Layout, methods: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Method -> letter of its footnote, for the methods of the table that have one (ported, reconstructed, ...)."""
+    shown = dict.fromkeys(line.key["method"] for line in table.rows if table.compares)
+    noted = [name for name in shown if methods.get(name, ("", ""))[1]]
+    return dict(zip(noted, ascii_lowercase, strict=False))
+
+
+def of_paper(table: Layout) -> list[str]:
+    """Remarks on the layout, and what is doubtful about cells of the published table."""
+    notes: dict[str, dict[str, None]] = {}
+    for line in table.rows:
+        for column in table.columns:
+            both = {**line.key, **column.key}
+            row = printed(table.number).get(tuple(both[k] for k in ("model", "method", "variant", "bits", "metric")))
+            if row and row["note"]:
+                head = " ".join(h or "–" for h in line.heads)
+                place = head if not table.compares else f"{head}, {' '.join(column.heads[:-1])}"
+                notes.setdefault(row["note"], {})[place] = None
+    return [*table.remarks, *(f"{'; '.join(places)}: {note}" for note, places in notes.items())]
+
+
+def of_records(table: Layout, part: Part, found: Mapping[Key, Sequence[Record]], used: Mapping[str, Record],
+               left_out: Sequence[str], methods: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Protocol, preset, seeds, calibration, images, scheme differences, versions, run ids, and what is not shown."""
+    records = list(used.values())
+    done = [r for r in records if r["status"] == "done"]
+    marks = letters(table, methods)
+    notes = [f"{letter}: {methods[name][0]}: {methods[name][1]}" for name, letter in marks.items()]
+    if not table.compares and methods.get("aiqvit", ("", ""))[1]:
+        notes.append(": ".join(methods["aiqvit"]))
+    notes += [*table.remarks, *conditions(part, done), *_scope(table, part, done, found), *scheme_differences(done)]
+    for record in records:
+        if record["status"] == "failed":
+            error = record.get("error", {})
+            reason = (str(error.get("message", "")).strip() or str(error.get("type", "unknown"))).splitlines()[0]
+            notes.append(f"failed: {_name(record)}: {reason}")
+    others = [r for group in found.values() for r in group if r["id"] not in used]
+    if others and table.compares:
+        names = _list(f"{r['spec']['model']} {r['label']}" for r in others)
+        notes.append(f"in the results, but without a place in this table: {names}")
+    if left_out:
+        notes.append(f"older runs or other settings of the same cells, left out: {_short(left_out)}")
+    notes.append(f"versions: {versions(records)}")
+    notes.append(f"runs (records *-ID*.json): {_short(used)}")
+    return notes
+
+
+def conditions(part: Part, done: Sequence[Record]) -> list[str]:
+    """Protocol, preset, seeds, calibration samples, samples evaluated, device."""
+    quantized = [r for r in done if r["spec"]["method"] != REFERENCE]
+    calibration = _list(f"{r['label'].partition(' [')[0]} {r['calibration_images']}" for r in quantized)
+    images = _list(f"{r['metrics'].get('images', '?')} of {r['data'].get('val', '?')}" for r in done)
+    seeds = _list(sorted({r["spec"]["seed"] for r in quantized}))
+    hardware = _list(r["manifest"].get("device", r["spec"]["device"]) for r in quantized)
+    facts = (("protocol", part.protocol), ("preset", part.preset), ("seeds", seeds),
+             ("calibration samples", calibration), ("samples evaluated", images), ("device", hardware))
+    spread = "; mean ± standard deviation (number of seeds)" if len({r["spec"]["seed"] for r in quantized}) > 1 else ""
+    return ["; ".join(f"{name}: {value}" for name, value in facts if value) + spread]
+
+
+def _scope(table: Layout, part: Part, done: Sequence[Record], found: Mapping[Key, Sequence[Record]]) -> list[str]:
+    """Why these numbers may not be comparable with published ones."""
+    notes, gaps = warnings(part), []
+    for row in rows():
+        own = [r["metrics"].get(row["metric"]) for r in found.get((row["model"], REFERENCE, "", "32/32"), [])]
+        shown = any(r["spec"]["model"] == row["model"] for r in done)
+        if shown and row["method"] == REFERENCE and row["task"] == part.task:
+            gaps += [f"{row['model']} {row['metric']} {value - float(row['value']):+.2f}" for value in own
+                     if value is not None and abs(value - float(row["value"])) > 0.05]
+    if gaps:
+        notes.append(f"full precision differs from the paper's ({', '.join(gaps)}): other data, weights or transform, "
+                     "so compare changes from full precision")
+    return notes
+
+
+def warnings(part: Part) -> list[str]:
+    """For the caption too, since footers get lost: a limited evaluation, or data that is not the whole set."""
+    sizes = {r["data"]["val"] for r in part.records if "val" in r.get("data", {})}
+    found = [f"LIMITED to {part.limit} samples, not comparable with full runs"] if part.limit else []
+    if part.task in FULL and sizes - {FULL[part.task]}:
+        found.append(f"SUBSET: {_list(sizes)} of the {FULL[part.task]} samples of the full set, not comparable with "
+                     "published numbers")
+    return found
+
+
+def scheme_differences(records: Iterable[Record]) -> list[str]:
+    """Where methods quantize differently: `post_softmax: uniform per tensor (MinMax); log-sqrt2 ... (RepQ-ViT)`."""
+    sites: dict[tuple[str, str], dict[str, set[str]]] = {}
+    titles = []
+    for record in records:
+        title = record["label"].partition(" [")[0]
+        if record["scheme"] and title not in titles:
+            titles.append(title)
+        asked = dict(zip(("weight", "activation"), record["spec"]["bits"].split("/"), strict=True))
+        for row in record["scheme"]:
+            usual = str(row["bits"]) == asked[row["kind"]] or row["quantizer"] == "float"
+            text = ("" if usual else f"{row['bits']} bit ") + row["quantizer"]
+            text += f" per {row['granularity']}" if row["granularity"] != "-" else ""
+            text += f" ({row['note']})" if row["note"] else ""
+            sites.setdefault((row["kind"], row["role"]), {}).setdefault(title, set()).add(text)
+    alike: dict[str, list[str]] = {}
+    for (kind, role), by_title in sites.items():
+        kinds: dict[str, list[str]] = {}
+        for title in titles:
+            kinds.setdefault(" or ".join(sorted(by_title.get(title, {"not there"}))), []).append(title)
+        if len(kinds) > 1:
+            text = "; ".join(f"{what} ({', '.join(who)})" for what, who in kinds.items())
+            alike.setdefault(text, []).append(f"{role} {'weights' if kind == 'weight' else 'activations'}")
+    return [f"scheme differs at {', '.join(roles)}: {text}" for text, roles in alike.items()]
+
+
+def versions(records: Iterable[Record]) -> str:
+    """Packages, Python and commits of the runs."""
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        manifest = record["manifest"]
+        git = manifest.get("git") or {}
+        commit = f"{git['commit'][:9]}{' with changes' if git.get('dirty') else ''}" if git.get("commit") else ""
+        named = {**manifest.get("packages", {}), "Python": manifest.get("python", ""), "commit": commit}
+        for name, version in named.items():
+            if version:
+                found.setdefault(name, {})[version] = None
+    return ", ".join(f"{name} {' / '.join(values)}" for name, values in found.items())
+
+
+def _name(record: Record) -> str:
+    return f"{record['spec']['model']}, {record['label']}, {record['spec']['bits']}, seed {record['spec']['seed']}"
+
+
+def _short(ids: Iterable[str]) -> str:
+    """The hexadecimal ends of run ids, as short as they stay different; record files are called `*-<id>.json`."""
+    ends = [run.rpartition("-")[2] for run in ids]
+    length = next((n for n in range(6, 12) if len({end[:n] for end in ends}) == len(set(ends))), 12)
+    return " ".join(end[:length] for end in ends)
+
+
+def _list(values: Iterable[object]) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))

@@ -1,0 +1,112 @@
+"""One self-contained HTML page of results folders: sortable tables, figures, scheme cards, manifests."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from aiqvit.harness.spec import REFERENCE
+from aiqvit.harness.store import Record
+from aiqvit.interfaces import UserError
+from aiqvit.report import footer, plots, units
+from aiqvit.report.panels import width
+from aiqvit.report.records import Key, Part, cells
+from aiqvit.report.style import headline
+
+CAPTIONS = {
+    "bits": "Metric against bit width", "minutes": "Metric against the time that quantization took",
+    "intervals": "Intervals of the dynamic focusing quantizer by layer", "blocks": "Reconstruction loss by unit",
+    "calibration": "Metric against the number of calibration samples"}
+
+
+def render(title: str, parts: Sequence[Part], notes: Mapping[str, tuple[str, str]]) -> str:
+    """The page, everything in it escaped; `notes` maps methods to (title, note). Raises `UserError` without jinja2."""
+    try:
+        import jinja2
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"the HTML report needs {error.name}: pip install 'aiqvit[report]'") from error
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+    runs = {record["id"]: record for part in parts for record in part.records}
+    return template.render(title=title, total=len(runs), failed=sum(r["status"] == "failed" for r in runs.values()),
+                           sections=[_section(part, notes) for part in parts])
+
+
+def _section(part: Part, notes: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    found, left_out = cells(part.records)
+    metrics = list(dict.fromkeys(m for r in part.records for m in r["metrics"] if m not in ("images", "skipped")))
+    first = headline(metrics)[0]
+    header = ["Model", "W/A", "Method", *(f"{m} (%)" for m in metrics), f"{first} change (points)", "Minutes",
+              "Peak MiB", "Seeds", "Samples"]
+    rows = [_row(found[key], metrics, first) for key in sorted(found, key=_order)]
+    done = [r for runs in found.values() for r in runs if r["status"] == "done"]
+    methods = dict.fromkeys(r["spec"]["method"] for r in done)
+    remarks = [": ".join(notes[method]) for method in methods if notes.get(method, ("", ""))[1]]
+    remarks += [*footer.conditions(part, done), *footer.scheme_differences(done), f"versions: {footer.versions(done)}"]
+    if left_out:
+        remarks.append(f"older runs or other settings of the same cells, not in the table: {' '.join(left_out)}")
+    return {
+        "name": part.title,
+        "warnings": footer.warnings(part),
+        "header": header, "rows": rows, "notes": remarks, "cards": _cards(done), "runs": list(map(_run, part.records)),
+        "figures": [{"caption": CAPTIONS[name], "data": _svg(figure)}
+                    for name, figure in plots.drawn(part, list(plots.FIGURES))],
+    }
+
+
+def _order(key: Key) -> tuple:
+    """By model, full precision first, then bits from low to high; methods as they were run."""
+    model, _, _, bits = key
+    return model, bits != "32/32", width(bits)
+
+
+def _row(runs: Sequence[Record], metrics: Sequence[str], first: str) -> list[dict[str, Any]]:
+    done = [r for r in runs if r["status"] == "done"]
+    spec = runs[0]["spec"]
+    changes = [r["metrics"][first] - r["fp32"][first] for r in done if r.get("fp32") and spec["method"] != REFERENCE]
+    minutes = [r["times"]["quantize"] / 60 for r in done if spec["method"] != REFERENCE]
+    peaks = [r["peak_mib"].get("gpu", r["peak_mib"]["rss"]) for r in done if r.get("peak_mib")]
+    texts = [spec["model"], spec["bits"], runs[0]["label"]]
+    numbers = [*([r["metrics"][m] for r in done if m in r["metrics"]] for m in metrics)]
+    return [*({"text": text, "value": text} for text in texts),
+            *(_cell(values, "{:.2f}", "failed" if not done else "—") for values in numbers),
+            _cell(changes, "{:+.2f}"), _cell(minutes, "{:.2f}"), _cell(peaks, "{:.0f}"),
+            _cell([len(runs)], "{:d}"), _cell([r["metrics"].get("images", 0) for r in done][:1], "{:d}")]
+
+
+def _cell(values: Sequence[float], form: str, empty: str = "—") -> dict[str, Any]:
+    if not values:
+        return {"text": empty, "value": ""}
+    middle = values[0] if len(values) == 1 else mean(values)
+    spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
+    return {"text": form.format(middle) + spread, "value": middle}
+
+
+def _cards(done: Sequence[Record]) -> list[dict[str, Any]]:
+    """One scheme card a method and bit width."""
+    cards = {f"{r['label']} {r['spec']['bits']}": r["scheme"] for r in done if r["scheme"]}
+    return [{"title": title, "header": list(rows[0]), "rows": [list(row.values()) for row in rows]}
+            for title, rows in sorted(cards.items())]
+
+
+def _run(record: Record) -> dict[str, Any]:
+    shown = {key: record[key] for key in ("spec", "metrics", "fp32", "calibration_images", "times", "peak_mib", "data",
+                                          "manifest") if key in record}
+    return {"id": record["id"], "error": record.get("error"), "log": units.grid(record),
+            "text": json.dumps(shown, indent=1, ensure_ascii=False)}
+
+
+def _svg(figure: Any) -> str:
+    """The figure as base64 of an SVG, the same for the same numbers."""
+    import matplotlib
+
+    text = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "aiqvit"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return base64.b64encode(text.getvalue()).decode()

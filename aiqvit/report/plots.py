@@ -1,0 +1,174 @@
+"""Figures of one part's records: each function gives a matplotlib figure, or None when there is nothing to draw."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import ceil
+from statistics import mean, stdev
+from typing import Any
+
+from aiqvit.harness.spec import REFERENCE
+from aiqvit.harness.store import Record
+from aiqvit.report import style
+from aiqvit.report.panels import finished, log_ticks, matrix, pyplot, side_by_side, width
+from aiqvit.report.records import Key, Part, cells
+
+
+def by_bits(part: Part) -> Any:
+    """The metric against the bit width, a line a method, a panel a model; error bars over seeds."""
+    found = _plain(part)
+    metric, label = _headline(found)
+    if not any(method != REFERENCE for _, method, *_ in found):
+        return None
+    axes = side_by_side(part, _models(found))
+    bits = sorted({b for *_, b in found if b != "32/32"}, key=width)
+    for model, ax in axes.items():
+        _reference_line(ax, found, model, metric)
+        methods = style.order({m for where, m, *_ in found if where == model} - {REFERENCE})
+        for i, method in enumerate(methods):  # a little beside each other, so that none hides another
+            points = [(bits.index(b), r) for b in bits if (r := found.get((model, method, "", b)))]
+            values = [[r["metrics"][metric] for r in runs] for _, runs in points]
+            spread = [stdev(v) if len(v) > 1 else 0 for v in values]
+            ax.errorbar([x + 0.03 * (i - (len(methods) - 1) / 2) for x, _ in points], [mean(v) for v in values],
+                        spread if any(spread) else None, capsize=3, **_look(method, points[0][1]), linewidth=1.4)
+        ax.set_xticks(range(len(bits)), bits)
+        ax.set_xlim(-0.25, len(bits) - 0.75)
+        ax.set(title=model, xlabel="bits (weights/activations)", ylabel=label)
+    return finished(axes)
+
+
+def by_minutes(part: Part) -> Any:
+    """The metric against the minutes that quantization took, a panel a model and bit width."""
+    found = _plain(part)
+    metric, label = _headline(found)
+    places = {(model, b) for model, method, _, b in found if method != REFERENCE}
+    if not places:
+        return None
+    axes = matrix(part, places, sharex=True, sharey=True)
+    for (model, bits), ax in axes.items():
+        _reference_line(ax, found, model, metric)
+        for method in style.order(m for where, m, _, b in found if (where, b) == (model, bits)):
+            runs = found[model, method, "", bits]
+            minutes = mean(max(r["times"]["quantize"], 0.1) for r in runs) / 60
+            ax.plot(minutes, mean(r["metrics"][metric] for r in runs), linestyle="none", markersize=8,
+                    **_look(method, runs))
+        ax.margins(x=0.15)
+        ax.set(title=f"{model} {bits}", xlabel="minutes to quantize (log scale)", ylabel=label)
+    log_ticks(axes)
+    return finished(axes)
+
+
+def intervals(part: Part) -> Any:
+    """The intervals that DFQ learned, by layer (AIQViT's Figure 4a), a panel a model and bit width."""
+    panels = {(model, bits): runs[0] for (model, _, _, bits), runs in _plain(part).items()
+              if any(entry.get("b1") for entry in runs[0]["log"])}
+    if not panels:
+        return None
+    axes = matrix(part, panels)
+    for (model, bits), ax in axes.items():
+        record = panels[model, bits]
+        bounds = [pair for entry in record["log"]
+                  for pair in zip(entry.get("b1", ()), entry.get("b2", ()), strict=True)]
+        layers = range(1, len(bounds) + 1)
+        ax.bar(layers, [b2 - b1 for b1, b2 in bounds], bottom=[b1 for b1, _ in bounds], width=0.7,
+               color=style.colour(record["spec"]["method"]), label=_title([record]))
+        ax.set_xticks(list(layers)[:: ceil(len(bounds) / 12)])
+        ax.set(title=f"{model} {bits}", xlabel="attention layer", ylabel="attention weight, b1 to b2", ylim=(0, None))
+    return finished(axes)
+
+
+def by_calibration(part: Part) -> Any:
+    """The metric against the number of calibration samples (AIQViT's Figure 4b), a line a method and bit width."""
+    series: dict[tuple[str, str, str, str], dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for r in part.records:
+        spec = r["spec"]
+        if r["status"] == "done" and spec["method"] != REFERENCE:
+            alike = str(sorted((k, v) for k, v in spec["settings"].items() if k != "images")) + spec["code"]
+            series[spec["model"], spec["method"], spec["bits"], alike][r["calibration_images"]].append(r)
+    series = {where: sizes for where, sizes in series.items() if len(sizes) > 1}
+    if not series:
+        return None
+    metric, label = style.headline(next(iter(next(iter(series.values())).values()))[0]["metrics"])
+    axes = side_by_side(part, list(dict.fromkeys(model for model, *_ in series)))
+    styles = dict(zip(sorted({bits for _, _, bits, _ in series}, key=width), ("-", "--", ":", "-.") * 9, strict=False))
+    for (model, method, bits, _), sizes in series.items():
+        xs, runs = sorted(sizes), next(iter(sizes.values()))
+        look = _look(method, runs) | {"label": f"{_title(runs)} {bits}"}
+        axes[model].plot(xs, [mean(r["metrics"][metric] for r in sizes[x]) for x in xs], styles[bits], **look)
+        axes[model].set_xscale("log", base=2)
+        axes[model].xaxis.set_major_formatter("{x:.0f}")
+        axes[model].set(title=model, xlabel="calibration samples (log scale)", ylabel=label)
+    return finished(axes)
+
+
+def by_block(part: Part) -> Any:
+    """The loss of every unit before (dotted) and after (solid) reconstruction, in each method's own loss."""
+    panels: dict[tuple[str, str], dict[str, Record]] = defaultdict(dict)
+    for (model, method, _, bits), runs in _plain(part).items():
+        if any("loss_after" in entry for entry in runs[0]["log"]):
+            panels[model, bits][method] = runs[0]
+    if not panels:
+        return None
+    axes = matrix(part, panels, sharey=True)
+    for (model, bits), ax in axes.items():
+        units: list[str] = []
+        for method in style.order(panels[model, bits]):
+            record = panels[model, bits][method]
+            log = [entry for entry in record["log"] if "loss_after" in entry]
+            units += [entry["unit"] for entry in log if entry["unit"] not in units]
+            at = [units.index(entry["unit"]) for entry in log]
+            after = [entry["loss_after" if entry.get("kept", True) else "loss_before"] for entry in log]
+            ax.plot(at, after, **_look(method, [record]))
+            ax.plot(at, [entry["loss_before"] for entry in log], linestyle=":", color=style.colour(method))
+        short = [unit.replace("blocks.", "").replace("layers.", "").replace("patch_embed", "patch") for unit in units]
+        ax.set_xticks(range(len(units)), short, rotation=90 if len(units) > 8 else 0)
+        ax.set_yscale("log")
+        ax.set(title=f"{model} {bits}", xlabel="unit (block)", ylabel="reconstruction loss")
+    return finished(axes, "dotted: before reconstruction, solid: after; each method in its own loss")
+
+
+FIGURES: dict[str, Callable[[Part], Any]] = {
+    "bits": by_bits, "minutes": by_minutes, "intervals": intervals, "calibration": by_calibration, "blocks": by_block}
+
+
+def _chosen(part: Part) -> dict[Key, list[Record]]:
+    """The runs of each cell that ended well."""
+    return {key: done for key, runs in cells(part.records)[0].items()
+            if (done := [r for r in runs if r["status"] == "done"])}
+
+
+def _plain(part: Part) -> dict[Key, list[Record]]:
+    """The same, without variants of methods."""
+    return {key: runs for key, runs in _chosen(part).items() if not key[2]}
+
+
+def _models(found: Mapping[Key, Any]) -> list[str]:
+    return list(dict.fromkeys(model for model, method, *_ in found if method != REFERENCE))
+
+
+def _headline(found: Mapping[Key, list[Record]]) -> tuple[str, str]:
+    return style.headline(next(iter(found.values()))[0]["metrics"]) if found else ("", "")
+
+
+def _title(runs: Sequence[Record]) -> str:
+    return runs[0]["label"].partition(" [")[0]
+
+
+def _look(method: str, runs: Sequence[Record]) -> dict[str, Any]:
+    return {"color": style.colour(method), "marker": style.marker(method), "label": _title(runs)}
+
+
+def _reference_line(ax: Any, found: Mapping[Key, list[Record]], model: str, metric: str) -> None:
+    if runs := found.get((model, REFERENCE, "", "32/32")):
+        ax.axhline(runs[0]["metrics"][metric], color=style.colour(REFERENCE), linestyle="--", linewidth=1,
+                   label=_title(runs))
+
+
+def drawn(part: Part, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """(name, figure) for the figures that the part has data for; each is closed when the next one is asked for."""
+    for name in names:
+        figure = FIGURES[name](part)
+        if figure is not None:
+            yield name, figure
+            pyplot().close(figure)

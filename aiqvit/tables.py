@@ -1,0 +1,125 @@
+"""The AIQViT paper's Tables 1 to 6, from our records or as published: `python -m aiqvit.tables --table all`.
+
+Exit codes: 0 written, 2 the input was wrong or there was nothing to show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from aiqvit.bench import Parser
+from aiqvit.interfaces import UserError
+
+FORMATS = ("tex", "md", "csv", "html")
+NUMBERS = range(1, 7)
+WHAT = """1 ImageNet, 2 COCO, 3 ModelNet40, 4 ShapeNetPart, 5 AIQViT's parts (bench --grid table5), 6 fixed against
+searched rank (bench --grid table6). A table is written for every preset, protocol and limit in the records: they are
+never mixed."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = Parser(prog="aiqvit.tables", description="Write the AIQViT paper's Tables 1 to 6.", epilog=WHAT)
+    add = p.add_argument
+    add("results", nargs="*", default=["results"], help="folders of records (default: %(default)s)")
+    add("--table", default="all", help="comma list of 1 to 6, or all (default: %(default)s)")
+    add("--source", default="ours", help="ours, paper, or both with their difference (default: %(default)s)")
+    add("--format", default="tex,md,csv", help="comma list of tex, md, csv, html (default: %(default)s)")
+    add("--out", default="results/tables", help="folder to write to (default: %(default)s)")
+    return p
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build, print and write the tables that the command line asks for."""
+    from aiqvit.harness.store import write_text
+    from aiqvit.report import grid, latex, markup, published
+
+    numbers = [int(n) for n in choices("table", args.table, [*map(str, NUMBERS)], "all")]
+    formats = choices("format", args.format, FORMATS)
+    source = choices("source", args.source, grid.SOURCES)[0]
+    if source != "ours" and not published.rows():
+        raise UserError(f"the published numbers are not at {str(published.PATH)!r}: run this in a checkout")
+    grids = [grid.paper(n) for n in numbers] if source == "paper" else _measured(args.results, numbers, source)
+    writers = {"tex": latex.snippet, "md": markup.markdown, "csv": markup.comma_separated, "html": markup.html}
+    out = Path(args.out)
+    for table in grids:
+        for kind in formats:
+            write_text(out / f"{table.name}.{kind}", writers[kind](table))
+    if "tex" in formats:
+        write_text(out / "tables.tex", latex.document([table.name for table in grids]))
+    print("\n".join(map(markup.markdown, grids)), end="")
+    look = "; pdflatex tables.tex there shows them" if "tex" in formats else ""
+    print(f"wrote {len(grids)} tables to {out}{look}", file=sys.stderr)
+    return 0
+
+
+def noted_methods() -> dict[str, tuple[str, str]]:
+    """Registered name -> (title, note) in display order; a method that cannot be imported is left out."""
+    from aiqvit.registry import METHODS
+
+    found = {}
+    for name in METHODS.names():
+        try:
+            found[name] = METHODS.get(name).title, METHODS.get(name).note
+        except UserError as error:
+            print(f"aiqvit: {error}", file=sys.stderr)
+    return found
+
+
+def _measured(folders: Sequence[str], numbers: Sequence[int], source: str) -> list:
+    from aiqvit.report import grid, records
+    from aiqvit.report.layouts import layout
+
+    parts, methods, grids = records.parts(records.load(folders)), noted_methods(), []
+    for number in numbers:
+        task = layout(number).task
+        tasks = [task] if source == "both" else [task, f"{task}-mini"]  # nothing is published on embedded data
+        tables = [grid.ours(number, part, methods, source == "both") for part in parts if part.task in tasks]
+        tables = [table for table in tables if any(n["source"] == "ours" for n in table.numbers())]
+        if not tables:
+            print(f"aiqvit: table {number}: no records of its runs on {task}", file=sys.stderr)
+        grids += tables
+    if not grids:
+        raise UserError("nothing to show: run aiqvit.bench first, or take --source paper")
+    return grids
+
+
+def choices(option: str, text: str, allowed: Sequence[str], everything: str = "") -> list[str]:
+    """Parts of a comma list, each once and one of `allowed`; `everything` means all. Raises `UserError` otherwise."""
+    chosen = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    if everything and chosen == [everything]:
+        return list(allowed)
+    wrong = [part for part in chosen if part not in allowed]
+    if wrong or (option == "source" and len(chosen) > 1):
+        raise UserError(f"--{option} {text}: expected {', '.join([*allowed, *filter(None, [everything])])}")
+    return chosen
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The exit code of `work`; wrong input is one sentence on stderr and 2."""
+    try:
+        code = work()
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print(f"aiqvit: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, head for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("aiqvit: interrupted", file=sys.stderr)
+        return 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return guarded(lambda: run(parser().parse_args(argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
