@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -31,11 +32,13 @@ def execute_on_ray(grid: Plan, store: Store, force: bool, request: Request) -> I
     """Yield every run of the grid as it ends, with its record and whether it was executed now.
 
     A run whose worker is killed is started again; one that kills its worker every time is recorded as failed. Raises
-    `UserError` without Ray, for a cluster that is not there, and for a machine with other code, data or weights.
+    `UserError` without Ray, for a cluster that is not there or too small, and for a machine with other code, data or
+    weights.
     """
     ray = _connected(request.ray_address)
     gpus = request.gpus_per_run if request.gpus_per_run is not None else float(grid.device != "cpu")
-    remote = ray.remote(num_cpus=request.threads_on(grid.device) or 1, num_gpus=gpus, max_retries=RETRIES)(_run)
+    cpus = request.threads_on(grid.device) or 1
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_run)
     items: dict[Any, tuple[Run, dict | None]] = {}
 
     def submit(item: Run, fp32: dict | None, wait: bool) -> Any:
@@ -55,6 +58,9 @@ def execute_on_ray(grid: Plan, store: Store, force: bool, request: Request) -> I
             yield handle, ended
 
     try:
+        if not any(r.get("CPU", 0) >= cpus and r.get("GPU", 0) >= gpus for r in _machines(ray)):
+            raise UserError(f"no machine of the Ray cluster has the {cpus} CPUs and {gpus:g} GPUs that a run takes: "
+                            "see --threads and --gpus-per-run")
         yield from gather(grid, store, force, submit, completed)
     finally:
         ray.shutdown()
@@ -67,6 +73,7 @@ def _connected(address: str | None) -> Any:
         import ray
     except ImportError as error:
         raise UserError("--launcher ray needs Ray: pip install 'aiqvit[ray]'") from error
+    _reach(address)
     local = {} if address else {"include_dashboard": False, "object_store_memory": 10**8}  # for records, a few KB each
     try:
         ray.init(address or "local", logging_level=logging.ERROR, log_to_driver=False, **local)
@@ -74,6 +81,22 @@ def _connected(address: str | None) -> Any:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"no Ray cluster at {address or 'this machine'!r}: {reason}") from error
     return ray
+
+
+def _reach(address: str | None) -> None:
+    """Raise `UserError` when nothing listens at HOST:PORT: Ray itself would try for many minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=20).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"no Ray cluster at {address!r}: {error}") from error
+
+
+def _machines(ray: Any) -> list[dict[str, float]]:
+    """Resources of the machines that are up."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _lost(item: Run, fp32: dict | None, store: Store, error: Exception) -> Record:
