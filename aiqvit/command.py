@@ -79,7 +79,7 @@ def _formats(text: str | None) -> list[str]:
 
 def _announced(grid: Plan, request: Request) -> Plan:
     task = grid.task
-    if request.data is None and task.label != task.name:
+    if request.data is None and task.label.endswith("-mini"):
         print(f"{task.name}: no --data given and no {task.folder} here, so this uses the embedded mini data")
     return grid
 

@@ -121,11 +121,11 @@ def eliminated(contributions: Tensor, rho: float) -> Tensor:
 def searched(unit: nn.Module) -> Iterator[tuple[Quantizer, Callable[[Tensor], object]]]:
     """Quantizers of a unit in forward order, each with how it takes a multiple (1,) of the range it has now.
 
-    Weights start from their largest values, a group each; images keep the whole range.
+    Weights start from their largest values, a group each; images keep the whole range. Full precision is left alone.
     """
     layers = {id(layer.weight_quantizer): layer for layer in unit.modules() if isinstance(layer, QuantLayer)}
     for _, q in sites(unit):
-        if q.role == "image":
+        if q.role == "image" or isinstance(q, Float):
             continue
         if isinstance(q, TwinGelu):
             low, high = -q.high, q.high

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
-from aiqvit.quant.layers import QuantConv2d, QuantLayer, QuantMatMul
+from aiqvit.quant.layers import QuantConv2d, QuantLayer, QuantProduct
 from aiqvit.quant.observers import MinMax
 from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.surgery import observe_rest, quantize_model
@@ -61,7 +61,7 @@ class PTQ4ViT(Method):
         for unit in [*job.units, ""]:  # what lies outside all units comes last
             began = time.perf_counter()
             wanted = [m for m in model.get_submodule(unit).modules()
-                      if isinstance(m, QuantLayer | QuantMatMul) and m not in done]
+                      if isinstance(m, QuantLayer | QuantProduct) and m not in done]
             if wanted:
                 loss = partial(probe_loss, generator=generator, probe=self.probe)
                 found = traces(model, unit, wanted, [first_images(job, self.images)], job.forward, loss)
@@ -91,7 +91,7 @@ class PTQ4ViT(Method):
 
     def search(self, module: nn.Module, trace: Trace, generator: torch.Generator) -> None:
         """Set the ranges of one layer's or product's two operands."""
-        if isinstance(module, QuantMatMul):
+        if isinstance(module, QuantProduct):
             self.search_product(module, trace)
         else:
             self.search_layer(module, trace, generator)
@@ -107,7 +107,7 @@ class PTQ4ViT(Method):
         def widen(high: Tensor) -> Tensor:  # (groups,) to (out, 1, ...), or (1,) for the tensor
             return high if q_w.axis is None else high.repeat_interleave(len(layer.weight) // groups).reshape(shape)
 
-        raw, fixed = product(layer, x, layer.weight), q_x.role == "image"
+        raw, fixed = product(layer, x, layer.weight), q_x.role == "image" or isinstance(q_x, Float)
         if not fixed:
             q_x.set_range(-x_high, x_high)
         for _ in range(self.rounds):
@@ -137,7 +137,7 @@ class PTQ4ViT(Method):
         part = min(self.score_images / self.images, 1) if self.score_images else 1
         return max(round(count * part), 1)
 
-    def search_product(self, module: QuantMatMul, trace: Trace) -> None:
+    def search_product(self, module: QuantProduct, trace: Trace) -> None:
         """Left and right operand in turn; V stays in full precision while the post-Softmax map is searched."""
         some, device = self.share(len(trace.gradient)), device_of(module)
         left, right, gradient = (t[:some].to(device) for t in (*trace.inputs, trace.gradient))
@@ -147,7 +147,7 @@ class PTQ4ViT(Method):
             quantizer.set_range(-high, high)
 
         def multiply(a: Tensor, b: Tensor) -> Tensor:  # (n, M)
-            return (a @ (b.transpose(-2, -1) if module.transposed else b)).flatten(0, -2)
+            return module.multiply(a, b).flatten(0, -2)
 
         raw, gradient = multiply(left, right), gradient.flatten(0, -2)
         twin = isinstance(q_l, TwinSoftmax)

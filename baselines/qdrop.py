@@ -33,8 +33,8 @@ class QDrop(Method):
     note: ClassVar[str] = "CNN method; ported to transformer blocks as in later papers."
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
-        "quick": {"images": 256, "batch": 8, "steps": 240, "rounding_rate": 2e-2, "scale_rate": 2e-3,
-                  "init_images": 64},
+        "quick": {"images": 512, "batch": 8, "steps": 320, "rounding_rate": 2e-2, "scale_rate": 2e-3,
+                  "loss": "relative", "init_images": 64},
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20},
     }
 

@@ -2,4 +2,6 @@
 
 TASKS: dict[str, str] = {
     "imagenet": "tasks.imagenet:ImageNet",
+    "modelnet40": "tasks.modelnet40:ModelNet40",
+    "shapenetpart": "tasks.shapenetpart:ShapeNetPart",
 }

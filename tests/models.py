@@ -5,6 +5,8 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
+from tasks.models.point_transformer import PointSegmenter, PointTransformer
+
 FAMILIES = ("vit", "deit", "swin")
 
 
@@ -39,3 +41,18 @@ def units(family: str) -> tuple[str, ...]:
 def images(count: int = 8, seed: int = 0) -> torch.Tensor:
     """Random images, (count, 3, 32, 32)."""
     return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def tiny_points(kind: str) -> torch.nn.Module:
+    """A Point Transformer, "classifier" or "segmenter", with batch statistics of random points, in eval mode."""
+    torch.manual_seed(0)
+    model = {"classifier": PointTransformer, "segmenter": PointSegmenter}[kind](6, 5, (8, 16), 12, hidden=(12, 10))
+    model.train()
+    with torch.no_grad():
+        model(clouds(16, seed=1))
+    return model.eval()
+
+
+def clouds(count: int = 8, seed: int = 0) -> torch.Tensor:
+    """Random points with normals, (count, 32, 6)."""
+    return torch.randn(count, 32, 6, generator=torch.Generator().manual_seed(seed))

@@ -1,50 +1,76 @@
-"""Every registered method on every mini model: whole runs, so that a new method is tested for free."""
+"""Every registered method on every mini model: whole runs, so that a new method is tested for free.
+
+Point Transformers are named by their tasks; a part of their units is enough, the others get their ranges only.
+"""
 
 from __future__ import annotations
 
 import copy
 from functools import cache
+from itertools import product
 
+import numpy as np
 import pytest
 import torch
 
 from aiqvit.interfaces import Bits, Job
 from aiqvit.quant.card import scheme_card, sites
+from aiqvit.quant.quantizers import Float
 from aiqvit.registry import METHODS
 from tasks.mini import imagenet as mini
+from tasks.mini import solids
+from tasks.models.point_weights import build
+from tasks.point_files import unit_sphere
+from tasks.weights import load_state, read_state
 
 BITS = ("3/3", "4/6")
 METHOD_NAMES = [name for name in METHODS.names() if name != "fp32"]
+POINT_TASKS = ("modelnet40", "shapenetpart")
+MODELS = (*mini.MODELS, *POINT_TASKS)
+UNITS = ("patch_embed", "blocks.0", "layers.0.blocks.1"), ("embed", "downs.1", "blocks.2", "bottom")
 
 
 @cache
-def data() -> torch.Tensor:
-    """Eight procedural images in the value range of the mini models, (8, 3, 64, 64)."""
-    return torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+def data(name: str) -> torch.Tensor:
+    """Eight samples: procedural images in the value range of the mini models, (8, 3, 64, 64), or mini solids."""
+    if name not in POINT_TASKS:
+        return torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    rng, kinds = np.random.default_rng(0), list(solids.PARTS)
+    shapes = [unit_sphere(solids.draw(kinds[i % len(kinds)].lower(), rng)[:32, :6]) for i in range(8)]
+    points = torch.from_numpy(np.stack(shapes)).float()  # (8, 32, 6)
+    if name == "modelnet40":
+        return points
+    category = torch.eye(len(kinds))[torch.arange(8) % len(kinds)]
+    return torch.cat([points, category[:, None].expand(-1, points.shape[1], -1)], dim=-1)
 
 
 @cache
 def trained(name: str) -> torch.nn.Module:
     """The mini model with its trained weights."""
-    from tasks.weights import load_state, read_state
-
-    model, path = mini.build(name), str(mini.weights(name))
-    load_state(model, read_state(path), path)
+    path = str(solids.weights(name) if name in POINT_TASKS else mini.weights(name))
+    state = read_state(path)
+    model = build(state, path) if name in POINT_TASKS else mini.build(name)
+    load_state(model, state, path)
     return model.eval().requires_grad_(False)
 
 
-def quantized(method: str, model: str, bits: str) -> torch.nn.Module:
+def fresh(method: str, model: str, bits: str) -> torch.nn.Module:
     """The mini model after the method at preset smoke."""
     torch.manual_seed(0)
     cls = METHODS.get(method)
     modules = dict(trained(model).named_modules())
-    units = [name for name in ("patch_embed", "blocks.0", "layers.0.blocks.1") if name in modules]
-    job = Job(copy.deepcopy(trained(model)), units, list(data().split(4)), Bits.parse(bits))
+    units = [name for name in UNITS[model in POINT_TASKS] if name in modules]
+    job = Job(copy.deepcopy(trained(model)), units, list(data(model).split(4)), Bits.parse(bits))
     return cls(**cls.presets.get("smoke", {})).quantize(job)
 
 
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("model", mini.MODELS)
+@cache
+def quantized(method: str, model: str, bits: str) -> torch.nn.Module:
+    """The same, run once for all tests, which leave it as it is."""
+    return fresh(method, model, bits)
+
+
+@pytest.mark.parametrize(("model", "bits"), [*product(mini.MODELS, BITS), *product(POINT_TASKS, BITS[1:])])
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_every_site_has_at_most_2b_codes_that_decode_to_what_the_model_uses(method, model, bits):
     net = quantized(method, model, bits)
@@ -59,38 +85,41 @@ def test_every_site_has_at_most_2b_codes_that_decode_to_what_the_model_uses(meth
                 wrong.append(name)
         return hook
 
-    for name, quantizer in sites(net):
-        assert quantizer.mode == "on"
-        quantizer.register_forward_hook(check(name))
+    assert all(quantizer.mode == "on" for _, quantizer in sites(net))
+    coded = {name: q for name, q in sites(net) if not (isinstance(q, Float) and q.role == "coordinates")}
+    hooks = [quantizer.register_forward_hook(check(name)) for name, quantizer in coded.items()]
     with torch.no_grad():
-        logits = net(data())
+        logits = net(data(model))
+    for hook in hooks:
+        hook.remove()
     assert torch.isfinite(logits).all()
-    assert wrong == [] and seen == {name for name, _ in sites(net)}
+    assert wrong == [] and seen == coded.keys()
 
 
+@pytest.mark.parametrize("model", ("mini_vit", *POINT_TASKS))
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_bits_are_those_asked_for(method):
-    card = scheme_card(quantized(method, "mini_vit", "4/6"))
-    for row in card:
-        expected = {4} if row["kind"] == "weight" else {8} if row["role"] == "image" else {6}
-        assert row["bits"] in expected, row
+def test_bits_are_those_asked_for(method, model):
+    for row in scheme_card(quantized(method, model, "4/6")):
+        other = {"image": 8, "coordinates": 32}.get(row["role"], 6)
+        assert row["bits"] == (4 if row["kind"] == "weight" else other) or not row["sites"], row
 
 
-@pytest.mark.parametrize("model", mini.MODELS)
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_same_seed_same_numbers_bit_for_bit(method, model):
     with torch.no_grad():
-        first, second = (quantized(method, model, "3/3")(data()) for _ in range(2))
+        first, second = (make(method, model, "4/6")(data(model)) for make in (quantized, fresh))
     assert torch.equal(first, second)
 
 
+@pytest.mark.parametrize("model", ("mini_vit", "modelnet40"))
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_eight_bits_stay_close_to_full_precision(method):
+def test_eight_bits_stay_close_to_full_precision(method, model):
     with torch.no_grad():
-        expected, given = trained("mini_vit")(data()), quantized(method, "mini_vit", "8/8")(data())
+        expected, given = trained(model)(data(model)), quantized(method, model, "8/8")(data(model))
     assert (given - expected).norm() < 0.3 * expected.norm()
 
 
 def test_full_precision_is_the_model_itself():
-    job = Job(trained("mini_vit"), (), [data()], Bits(32, 32))
+    job = Job(trained("mini_vit"), (), [data("mini_vit")], Bits(32, 32))
     assert METHODS.get("fp32")().quantize(job) is trained("mini_vit")

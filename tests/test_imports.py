@@ -17,7 +17,7 @@ ALLOWED = {
     "aiqvit.recon": ("aiqvit.recon", "aiqvit.quant", "aiqvit.interfaces"),
     "aiqvit.method": ("aiqvit.recon", "aiqvit.quant", "aiqvit.interfaces"),
     "baselines": ("baselines", "aiqvit.recon", "aiqvit.quant", "aiqvit.interfaces"),
-    "tasks": ("tasks", "aiqvit.interfaces", "aiqvit.registry"),
+    "tasks": ("tasks", "aiqvit.interfaces", "aiqvit.registry", "aiqvit.quant.products"),
     "aiqvit.harness.spec": ("aiqvit.interfaces",),
     "aiqvit.harness.store": ("aiqvit.interfaces", "aiqvit.harness.spec"),
     "aiqvit.harness.manifest": ("aiqvit.__version__",),

@@ -126,5 +126,5 @@ class Request:
 
     def preset_for(self, task: Task, device: str) -> str:
         """The preset asked for, or the default for the data and the device."""
-        embedded = task.label != task.name
+        embedded = task.label.endswith("-mini")
         return self.preset or ("quick" if embedded or device == "cpu" else "paper")

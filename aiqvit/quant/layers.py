@@ -1,4 +1,4 @@
-"""Layers that quantize their operands: Linear, Conv2d and the product of two activations."""
+"""Layers that quantize their operands: Linear, Conv2d and products of two activations."""
 
 from __future__ import annotations
 
@@ -66,17 +66,39 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         return self._conv_forward(self.input_quantizer(x), self.quantized_weight(), self.bias)
 
 
-class QuantMatMul(nn.Module):
+class QuantProduct(nn.Module):
     """Product of two quantized activations; the left one may search its range by the error of the product."""
 
-    def __init__(self, left: Quantizer, right: Quantizer, transposed: bool = False) -> None:
+    def __init__(self, left: Quantizer, right: Quantizer) -> None:
         super().__init__()
         self.left_quantizer, self.right_quantizer = left, right
-        self.transposed = transposed
+
+    def multiply(self, left: Tensor, right: Tensor) -> Tensor:
+        """The product of operands as they are."""
+        raise TypeError(f"{type(self).__name__} does not implement multiply")
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """(B, H, N, K) and (B, H, K, M), or (B, H, M, K) if `transposed`, to (B, H, N, M)."""
+        """The product of the quantized operands."""
         b = self.right_quantizer(right)
-        raw, b = (t.transpose(-2, -1) if self.transposed else t for t in (right, b))
-        a = self.left_quantizer(left, lambda t: t @ raw[: t.shape[0]])
-        return a @ b
+        a = self.left_quantizer(left, lambda t: self.multiply(t, right[: t.shape[0]]))
+        return self.multiply(a, b)
+
+
+class QuantMatMul(QuantProduct):
+    """Matrix product, of multi-head attention."""
+
+    def __init__(self, left: Quantizer, right: Quantizer, transposed: bool = False) -> None:
+        super().__init__(left, right)
+        self.transposed = transposed
+
+    def multiply(self, left: Tensor, right: Tensor) -> Tensor:
+        """(B, H, N, K) and (B, H, K, M), or (B, H, M, K) if `transposed`, to (B, H, N, M)."""
+        return left @ (right.transpose(-2, -1) if self.transposed else right)
+
+
+class QuantWeightedSum(QuantProduct):
+    """Weighted sum over neighbours, of vector attention: see `aiqvit.quant.products`."""
+
+    def multiply(self, left: Tensor, right: Tensor) -> Tensor:
+        """Weights (B, N, K, D) and values (B, N, K, D) to (B, N, D)."""
+        return (left * right).sum(-2)

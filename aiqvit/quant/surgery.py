@@ -1,7 +1,8 @@
 """Surgery: replace a model's Linear, Conv2d and attention products by quantized ones, each site labelled by role.
 
-Whatever the family (ViT, DeiT, Swin), the result is the same list of roles; a method is then a table role ->
-quantizer. Until quantizers are switched on, outputs equal the original model's.
+Whatever the family (ViT, DeiT, Swin, Point Transformer), the result is the same list of roles; a method is then a table
+role -> quantizer. Until quantizers are switched on, outputs equal the original model's. The layers of timm's models are
+known by name; a layer of another model says what it is by an attribute `role`.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from timm.models.swin_transformer import WindowAttention
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
+from aiqvit.quant.batchnorm import fold_batchnorm
 from aiqvit.quant.card import sites
-from aiqvit.quant.layers import QuantConv2d, QuantLayer, QuantLinear, QuantMatMul
-from aiqvit.quant.quantizers import Quantizer
+from aiqvit.quant.layers import QuantConv2d, QuantLayer, QuantLinear, QuantMatMul, QuantWeightedSum
+from aiqvit.quant.products import WeightedSum
+from aiqvit.quant.quantizers import Float, Quantizer
 
 Scheme = Mapping[str, Callable[[], Quantizer]]
 """Role -> quantizer. Activation roles: image, post_layernorm, query, key, value, post_softmax, proj_in, post_gelu,
-head, other. Weight roles: weight:patch_embed, weight:qkv, weight:proj, weight:fc1, weight:fc2, weight:reduction,
-weight:head, weight:other. `activation` and `weight` stand for every role that is not named."""
+head, coordinates (of points: full precision unless named), other. Weight roles: weight:patch_embed, weight:qkv,
+weight:proj, weight:fc1, weight:fc2, weight:reduction, weight:coordinates, weight:head, weight:other. `activation` and
+`weight` stand for every other role that is not named."""
 
 INPUT_ROLES = {
     "patch_embed": "image",
@@ -30,6 +34,7 @@ INPUT_ROLES = {
     "proj": "proj_in",
     "fc2": "post_gelu",
     "head": "head",
+    "coordinates": "coordinates",
 }
 NORM_PAIRS = (("norm1", "attn.qkv"), ("norm2", "mlp.fc1"), ("norm", "reduction"))
 
@@ -76,13 +81,18 @@ class QuantAttention(nn.Module):
 def make(scheme: Scheme, role: str) -> Quantizer:
     """Build the quantizer of a role and label it."""
     kind = "weight" if role.startswith("weight:") else "activation"
-    quantizer = scheme.get(role, scheme[kind])()
+    quantizer = scheme.get(role, Float if role == "coordinates" else scheme[kind])()
     quantizer.role = role.removeprefix("weight:")
     return quantizer
 
 
-def role_of(name: str) -> str:
-    """`patch_embed`, `qkv`, `proj`, `fc1`, `fc2`, `reduction`, `head` or `other`, from a module's qualified name."""
+def role_of(name: str, module: nn.Module) -> str:
+    """`patch_embed`, `qkv`, `proj`, `fc1`, `fc2`, `reduction`, `coordinates`, `head` or `other`, for a layer.
+
+    What its attribute `role` says, or what its qualified name tells.
+    """
+    if (role := getattr(module, "role", None)) is not None:
+        return role
     if name.endswith("patch_embed.proj"):
         return "patch_embed"
     if name.startswith("head"):
@@ -94,11 +104,13 @@ def role_of(name: str) -> str:
 def quantize_model(model: nn.Module, scheme: Scheme) -> nn.Module:
     """Replace every Linear, Conv2d and attention product in place; quantizers start switched off.
 
-    Raises `ValueError` for an attention that cannot be opened (gated attention).
+    BatchNorm is folded first. Roles of the scheme that no site has are kept as `model.absent_roles`, for the scheme
+    card. Raises `ValueError` for an attention that cannot be opened (gated attention).
     """
+    fold_batchnorm(model)
     for name, module in list(model.named_modules()):
         if type(module) in (nn.Linear, nn.Conv2d):
-            role = role_of(name)
+            role = role_of(name, module)
             layer = QuantLinear if isinstance(module, nn.Linear) else QuantConv2d
             inputs, weights = make(scheme, INPUT_ROLES.get(role, "other")), make(scheme, f"weight:{role}")
             _replace(model, name, layer(module, inputs, weights))
@@ -107,6 +119,10 @@ def quantize_model(model: nn.Module, scheme: Scheme) -> nn.Module:
             if getattr(module, "gate", None) is not None:
                 raise ValueError(f"{name}: gated attention cannot be quantized")
             _replace(model, name, QuantAttention(module, scheme))
+        elif isinstance(module, WeightedSum):
+            _replace(model, name, QuantWeightedSum(make(scheme, "post_softmax"), make(scheme, "value")))
+    present = {f"weight:{q.role}" if name.endswith("weight_quantizer") else q.role for name, q in sites(model)}
+    model.absent_roles = tuple(role for role in scheme if role not in {"weight", "activation", *present})
     model.requires_grad_(False)
     return model.eval()
 

@@ -74,6 +74,15 @@ class Samples:
         for i, tensors in enumerate(self.batches):
             yield self._call(i, [t.to(device) for t in tensors])
 
+    def beside(self, others: Samples) -> Samples:
+        """Calls with the arguments of both, batch by batch; nothing is copied."""
+        joined = Samples(self.spill)
+        joined.starts, joined.count = self.starts, self.count
+        joined.batches = [a + b for a, b in zip(self.batches, others.batches, strict=True)]
+        joined.constants = [(a + b, kwargs) for (a, kwargs), (b, _) in
+                            zip(self.constants, others.constants, strict=True)]
+        return joined
+
     def _call(self, batch: int, tensors: list[Tensor]) -> tuple[tuple, dict]:
         places, kwargs = self.constants[batch]
         feed = iter(tensors)
@@ -138,31 +147,68 @@ def unit_outputs(unit: nn.Module, inputs: Samples, spill: Spill) -> Samples:
 
 
 @torch.no_grad()
-def chained(model: nn.Module, units: Sequence[str], batch: Any, forward: Callable) -> set[str]:
-    """The units whose only input is the very output of the unit before, so that it need not be computed again."""
-    linked: set[str] = set()
+def chained(model: nn.Module, units: Sequence[str], batch: Any, forward: Callable) -> dict[str, bool]:
+    """Units that are called with the very output of the unit before, which need not be computed again.
+
+    The value says whether other tensors come with it, such as coordinates of points. They must not depend on any unit:
+    when the outputs of all units are disturbed, they stay the same.
+    """
+    before = {name: units[i - 1] for i, name in enumerate(units) if i}
+    calls: dict[str, tuple] = {}
+    linked: dict[str, bool] = {}
     last: dict[str, Any] = {"unit": None, "output": None}
-    order = {name: units[i - 1] for i, name in enumerate(units) if i}
+    disturb = False
 
-    def before(name: str) -> Callable:
-        def hook(_: nn.Module, args: tuple, kwargs: dict) -> None:
-            if last["unit"] == order.get(name) and len(args) == 1 and not kwargs and args[0] is last["output"]:
-                linked.add(name)
-        return hook
+    def enter(name: str, args: tuple, kwargs: dict) -> None:
+        if disturb:
+            if name in linked and not _same(calls[name][1:], args[1:]):
+                del linked[name]
+            return
+        others = any(isinstance(a, Tensor) for a in args[1:])
+        if (name in before and last["unit"] == before[name] and args and args[0] is last["output"]
+                and not kwargs and (others or len(args) == 1)):
+            linked[name], calls[name] = others, args
 
-    def after(name: str) -> Callable:
-        def hook(_: nn.Module, __: tuple, output: Any) -> None:
-            last.update(unit=name, output=output)
-        return hook
+    def leave(name: str, output: Any) -> Any:
+        last.update(unit=name, output=output)
+        if disturb and isinstance(output, Tensor):
+            return -output.roll(1, -1)
+        return None
 
     hooks = []
     for name in units:
         module = model.get_submodule(name)
-        hooks += [module.register_forward_pre_hook(before(name), with_kwargs=True),
-                  module.register_forward_hook(after(name))]
+        hooks.append(module.register_forward_pre_hook(
+            lambda _, args, kwargs, name=name: enter(name, args, kwargs), with_kwargs=True))
+        hooks.append(module.register_forward_hook(lambda _, __, output, name=name: leave(name, output)))
     try:
         forward(model, batch)
+        if any(linked.values()):
+            disturb = True
+            forward(model, batch)
     finally:
         for hook in hooks:
             hook.remove()
     return linked
+
+
+def _same(a: tuple, b: tuple) -> bool:
+    return len(a) == len(b) and all(
+        torch.equal(x, y) if isinstance(x, Tensor) and isinstance(y, Tensor) else x is y
+        for x, y in zip(a, b, strict=True))
+
+
+@torch.no_grad()
+def other_inputs(model: nn.Module, units: Iterable[str], batches: Iterable, forward: Callable,
+                 spill: Spill) -> dict[str, Samples]:
+    """All arguments but the first of every call of the units, in one pass over the batches."""
+    found = {name: Samples(spill) for name in units}
+    hooks = [model.get_submodule(name).register_forward_pre_hook(lambda _, args, s=samples: s.append(args[1:]))
+             for name, samples in found.items()]
+    try:
+        for batch in batches if found else ():
+            forward(model, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found

@@ -11,7 +11,16 @@ from torch import nn
 
 from aiqvit.interfaces import Job
 from aiqvit.quant.surgery import Scheme, observe, observe_rest, quant_layers, quantize_model
-from aiqvit.recon.capture import Samples, Spill, chained, device_of, first_images, unit_inputs, unit_outputs
+from aiqvit.recon.capture import (
+    Samples,
+    Spill,
+    chained,
+    device_of,
+    first_images,
+    other_inputs,
+    unit_inputs,
+    unit_outputs,
+)
 from aiqvit.recon.resume import random_state, restore_random_state, restore_unit, unit_state
 
 
@@ -35,12 +44,15 @@ def walk(student: nn.Module, teacher: nn.Module, units: Sequence[str], batches: 
     inputs that the quantized unit gets (AIQViT Eq. 10 read literally).
     """
     linked = chained(teacher, units, batches[0], forward)
+    others = other_inputs(teacher, [name for name, more in linked.items() if more], batches, forward, spill)
     data: UnitData | None = None
     fp_outputs: Samples | None = None
     for name in units:
         source = teacher.get_submodule(name)
         if name in linked and data is not None and fp_outputs is not None:
             fp_inputs, inputs = fp_outputs, unit_outputs(data.unit, data.inputs, spill)
+            if linked[name]:
+                fp_inputs, inputs = (samples.beside(others[name]) for samples in (fp_inputs, inputs))
         else:
             fp_inputs = unit_inputs(teacher, name, batches, forward, spill)
             inputs = unit_inputs(student, name, batches, forward, spill)

@@ -1,7 +1,5 @@
 """Mini ImageNet: procedural pictures in ImageNet's folder layout, and three small trained vision transformers."""
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 from tqdm import tqdm
 
+from tasks.cache import folder_once
 from tasks.mini.shapes import CLASSES, SIZE, draw
 
 VERSION = 2  # of the pictures: raise it whenever the pixels change
@@ -44,23 +43,9 @@ def generator(stream: str) -> np.random.Generator:
 def prepare() -> Path:
     """Write the pictures unless they are there, and return the folder that holds ``train/<wnid>`` and ``val/<wnid>``.
 
-    They go to ``$AIQVIT_CACHE`` or ``~/.cache/aiqvit``. The folder appears complete or not at all: it is written under
-    a temporary name and renamed, and of two processes that do so at once the first wins.
+    They go to the cache, see ``tasks.cache``.
     """
-    cache = Path(os.environ.get("AIQVIT_CACHE") or Path.home() / ".cache" / "aiqvit").expanduser()
-    root = cache / f"mini-imagenet-v{VERSION}"
-    if root.is_dir():
-        return root
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix=f"{root.name}-") as scratch:
-        draft = Path(scratch) / "data"
-        _write(draft)
-        try:
-            os.rename(draft, root)
-        except OSError:
-            if not root.is_dir():
-                raise
-    return root
+    return folder_once(f"mini-imagenet-v{VERSION}", _write)
 
 
 def _write(root: Path) -> None:

@@ -9,7 +9,7 @@ from aiqvit.quant.quantizers import Uniform
 from aiqvit.quant.surgery import observe, quantize_model
 from aiqvit.recon.capture import Samples, Spill, chained, unit_inputs, unit_outputs
 from aiqvit.recon.walk import walk
-from tests.models import FAMILIES, images, tiny, units
+from tests.models import FAMILIES, clouds, images, tiny, tiny_points, units
 
 SCHEME = {"weight": lambda: Uniform(4, 0), "activation": lambda: Uniform(4)}
 BATCHES = [images(4, 0), images(4, 1), images(2, 2)]
@@ -46,7 +46,7 @@ def test_units_that_follow_each_other_are_found(family):
         "swin": {"layers.0.blocks.0", "layers.0.blocks.1", "layers.1.downsample", "layers.1.blocks.0",
                  "layers.1.blocks.1"},
     }[family]
-    found = chained(tiny(family), units(family), BATCHES[0], call)
+    found = set(chained(tiny(family), units(family), BATCHES[0], call))
     assert expected <= found | {"layers.0.blocks.0"} and not any(name.startswith("head") for name in found)
 
 
@@ -75,3 +75,44 @@ def test_target_fp_of_q_uses_the_quantized_inputs():
     data = list(walk(student, teacher, units("vit"), BATCHES, call, Spill(2**30), "fp_of_q"))[2]
     expected = unit_outputs(teacher.get_submodule(data.name), data.inputs, Spill(2**30))
     torch.testing.assert_close(data.targets.gather([3])[0][0], expected.gather([3])[0][0])
+
+
+class Graph(torch.nn.Module):
+    """A unit whose second argument follows from the first one's values, without a gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Linear(4, 4), Pick()
+
+    def forward(self, x):
+        y = self.a(x)
+        return self.b(y, y.argsort(-1))
+
+
+class Pick(torch.nn.Module):
+    def forward(self, x, order):
+        return x.gather(-1, order)
+
+
+def test_units_with_other_inputs_are_linked_only_when_these_do_not_depend_on_units():
+    model = tiny_points("segmenter")
+    assert chained(model, model.units(), clouds(4), call) == {
+        "blocks.0": True, "downs.0": True, "blocks.1": True, "bottleneck": False, "bottom": True, "up_blocks.0": True,
+        "classifier": False}
+    assert chained(Graph(), ("a", "b"), torch.randn(3, 4), call) == {}
+
+
+@pytest.mark.parametrize("kind", ("classifier", "segmenter"))
+def test_walk_through_units_with_several_inputs(kind):
+    teacher, batches = tiny_points(kind), [clouds(4, 0), clouds(4, 1), clouds(2, 2)]
+    student = quantize_model(copy.deepcopy(teacher), SCHEME)
+    observe(student, lambda m: m(batches[0]))
+    for data in walk(student, teacher, teacher.units(), batches, call, Spill(2**30)):
+        for ours, model in ((data.inputs, student), (data.fp_inputs, teacher)):
+            direct = unit_inputs(model, data.name, batches, call, Spill(2**30))
+            (mine, kwargs), (wanted, _) = ours.gather([9, 0, 4, 3]), direct.gather([9, 0, 4, 3])
+            assert kwargs == {} and len(mine) == len(wanted)
+            for a, b in zip(mine, wanted, strict=True):
+                torch.testing.assert_close(a, b)
+        for parameter in data.unit.parameters():
+            parameter.data.mul_(0.9)

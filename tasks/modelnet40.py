@@ -1,0 +1,73 @@
+"""ModelNet40 classification with Point Transformer, in the text layout `modelnet40_normal_resampled`.
+
+`modelnet40_shape_names.txt` lists the classes, `modelnet40_train.txt` and `modelnet40_test.txt` the shapes, and
+`<class>/<shape>.txt` holds one point a line: x,y,z and its normal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from aiqvit.interfaces import UserError
+from tasks.mini import solids
+from tasks.models.point_transformer import PointTransformer
+from tasks.point_files import identify, read_list, read_points, unit_sphere
+from tasks.points import PointTask, Shape, class_means
+
+NAMES, TRAIN, TEST = "modelnet40_shape_names.txt", "modelnet40_train.txt", "modelnet40_test.txt"
+
+
+class ModelNet40(PointTask):
+    """Mean class accuracy (over the classes that are evaluated) and overall accuracy.
+
+    `data` may also be another list in the folder, such as `DIR/subset.txt`, to evaluate on instead of the test list.
+    """
+
+    name = "modelnet40"
+    metrics = ("macc", "oa")
+    folder = "data/modelnet40_normal_resampled"
+    kind = PointTransformer
+    channels = 6
+
+    def __init__(self, data: str | None = None, strict: bool = False) -> None:
+        """See `Task`. Files are read when needed; a broken one is an error whatever `strict` says."""
+        root, test = self._open(data, solids, self.name), TEST
+        if root.is_file():
+            root, test = root.parent, root.name
+            self.label += "" if test == TEST else f"-{Path(test).stem}"
+        names = read_list(root / NAMES, "the names of the classes")
+        self.classes = len(names)
+        labels = {name: index for index, name in enumerate(names)}
+        self.train, train_sum = _shapes(root, TRAIN, labels)
+        self.val, val_sum = _shapes(root, test, labels)
+        self.held_out = self.train[::10]
+        self.checksum = f"{train_sum[:32]}{val_sum[:32]}"
+
+    def read(self, shape: Shape) -> tuple[Tensor, Tensor]:
+        """See `PointTask`."""
+        points = unit_sphere(read_points(shape.path, 6, self.points, ","))
+        return torch.from_numpy(points), torch.tensor(shape.label)
+
+    def judge(self, outputs: Tensor, shapes: Sequence[Shape], targets: Tensor) -> list[float]:
+        """1 for a shape whose class has the largest logit, of equal ones the first."""
+        return (outputs.argmax(1) == targets).double().tolist()
+
+    def summary(self, shapes: Sequence[Shape], numbers: Sequence[float]) -> dict[str, float]:
+        """See `PointTask`."""
+        means = class_means([shape.label for shape in shapes], numbers)
+        return {"macc": 100 * sum(means) / len(means), "oa": 100 * sum(numbers) / len(numbers)}
+
+
+def _shapes(root: Path, name: str, labels: dict[str, int]) -> tuple[list[Shape], str]:
+    listed = read_list(root / name, "a shape such as airplane_0001 a line")
+    shapes = []
+    for shape in listed:
+        family = shape.rpartition("_")[0]
+        if family not in labels:
+            raise UserError(f"{str(root / name)!r} names {shape!r}, but {family!r} is not a class of {NAMES}")
+        shapes.append(Shape(root / family / f"{shape}.txt", labels[family]))
+    return shapes, identify(listed, [shape.path for shape in shapes], repr(str(root / name)))

@@ -1,0 +1,144 @@
+"""What the two point-cloud tasks share: shapes in text files, a Point Transformer, calibration and evaluation."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aiqvit.interfaces import Diverged, Subject, Task, UserError
+from aiqvit.registry import choose
+from tasks.models.point_transformer import PointTransformer
+from tasks.models.point_weights import build, own_keys
+from tasks.weights import checksum, load_state, read_state
+
+POINTS = 1024  # of a shape, taken evenly spaced from its file
+CALIBRATION = 512  # shapes at most, as in the AIQViT paper, unless more are asked for
+FIRST = 32  # shapes in a calibration batch
+MODEL = "point_transformer"
+
+
+class Shape(NamedTuple):
+    """One file and the class or category of its shape."""
+
+    path: Path
+    label: int
+
+
+class PointTask(Task):
+    """A subclass lists its files in `__init__` (`self.train`, `self.held_out`, `self.val`, `self.checksum`)."""
+
+    kind: ClassVar[type[PointTransformer]]
+    channels: int  # of the model's input
+    classes: int  # of the model's output
+    train: list[Shape]
+    held_out: list[Shape]  # training data that picks the best checkpoint
+    val: list[Shape]
+    checksum: str
+
+    def _open(self, data: str | None, mini: Any, name: str) -> Path:
+        """Choose between a folder and the embedded data; set what follows from that. Returns the folder or file."""
+        if data is None:
+            data = self.folder if Path(self.folder).is_dir() else "mini"
+        self.mini = mini if data == "mini" else None
+        self.points = mini.POINTS if self.mini else POINTS
+        self.models = (f"mini_{MODEL}",) if self.mini else (MODEL,)
+        self.label = f"{self.name}-mini" if self.mini else self.name
+        root = mini.prepare(name) if self.mini else Path(data)
+        if not root.exists():
+            raise UserError(f"data folder {str(root)!r} does not exist")
+        return root
+
+    @property
+    def train_images(self) -> int:
+        """Shapes to calibrate on."""
+        return len(self.train)
+
+    @property
+    def val_images(self) -> int:
+        """Shapes of a full evaluation."""
+        return len(self.val)
+
+    def resolve(self, pattern: str) -> list[str]:
+        """The one model of the data set."""
+        return choose("model", pattern, self.models)
+
+    def load(self, model: str, weights: str | None = None) -> Subject:
+        """See `Task`. The sizes of the model are those of the weights; the embedded data has weights of its own."""
+        name = self.resolve(model)[0]
+        if weights is None and self.mini is None:
+            raise UserError(f"there are no published weights for {self.name}: give --weights FILE, or train some with "
+                            f"python -m tasks.train --task {self.name} --data DIR")
+        source = weights or str(self.mini.weights(self.name))
+        state = own_keys(read_state(source))
+        net = build(state, source)
+        load_state(net, state, source)
+        found = (type(net), net.embed[0].in_features, net.classifier[-1].out_features)
+        if found != (self.kind, self.channels, self.classes):
+            raise UserError(f"weights {source!r} do not fit {self.label}: a {found[0].__name__} with {found[1]} input "
+                            f"channels and {found[2]} classes instead of a {self.kind.__name__} with {self.channels} "
+                            f"and {self.classes}")
+        net.eval().requires_grad_(False)
+        return Subject(name, net, tuple(net.units()), checksum(net))
+
+    @abstractmethod
+    def read(self, shape: Shape) -> tuple[Tensor, Tensor]:
+        """Input points (N, channels) of a shape and its target: the class (), or the part of each point (N,)."""
+
+    @abstractmethod
+    def judge(self, outputs: Tensor, shapes: Sequence[Shape], targets: Tensor) -> list[float]:
+        """A number a shape, for the model's outputs (B, ...)."""
+
+    @abstractmethod
+    def summary(self, shapes: Sequence[Shape], numbers: Sequence[float]) -> dict[str, float]:
+        """The metrics, in percent, from the numbers of `judge`."""
+
+    def calibration(self, subject: Subject, images: int, seed: int, explicit: bool = False) -> list[Tensor]:
+        """Batches of at most 32 shapes (B, N, channels), at most 512 in all unless `explicit`, drawn by `seed`."""
+        if explicit and images > self.train_images:
+            raise UserError(f"{images} calibration shapes asked, but there are only {self.train_images}")
+        images = images if explicit else min(images, CALIBRATION)
+        order = torch.randperm(self.train_images, generator=torch.Generator().manual_seed(seed)).tolist()
+        return [points for points, _, _ in self.batches([self.train[i] for i in order[:images]], FIRST)]
+
+    def batches(self, shapes: Sequence[Shape], size: int) -> Iterator[tuple[Tensor, Tensor, Sequence[Shape]]]:
+        """Points (B, N, channels), targets (B, ...) and the shapes themselves, in order."""
+        for start in range(0, len(shapes), size):
+            part = shapes[start : start + size]
+            points, targets = zip(*map(self.read, part), strict=True)
+            yield torch.stack(points), torch.stack(targets), part
+
+    def evaluate(self, model: nn.Module, subject: Subject, *, limit: int | None, batch_size: int, device: str,
+                 progress: Callable[..., Iterable]) -> dict[str, float]:
+        """See `Task`; `limit` takes evenly spaced shapes."""
+        count = min(limit or self.val_images, self.val_images)
+        shapes = [self.val[i * self.val_images // count] for i in range(count)]
+        return self.measure(model, shapes, batch_size, device, progress)
+
+    @torch.inference_mode()
+    def measure(self, model: nn.Module, shapes: Sequence[Shape], batch_size: int, device: str,
+                progress: Callable[..., Iterable]) -> dict[str, float]:
+        """Metrics on the given shapes. Raises `Diverged` when an output is not finite."""
+        model, numbers = model.to(device).eval(), []
+        steps = -(-len(shapes) // batch_size)
+        for points, targets, part in progress(self.batches(shapes, batch_size), "evaluate", total=steps):
+            outputs = model(points.to(device)).float().cpu()
+            if not torch.isfinite(outputs).all():
+                raise Diverged("the model's outputs are not finite")
+            numbers += self.judge(outputs, part, targets)
+        return {**self.summary(shapes, numbers), "images": len(shapes), "skipped": 0}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """`checksum` of names and sizes, `train` and `val` counts; `skipped` is empty: a broken file is an error."""
+        return {"checksum": self.checksum, "train": self.train_images, "val": self.val_images, "skipped": []}
+
+
+def class_means(labels: Sequence[int], numbers: Sequence[float]) -> list[float]:
+    """The mean number of each class that occurs."""
+    labels, numbers = np.asarray(labels), np.asarray(numbers, dtype=float)
+    return [float(numbers[labels == label].mean()) for label in np.unique(labels)]
