@@ -60,7 +60,7 @@ class BRECQ(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, seconds."""
-        generator, references = torch.Generator().manual_seed(job.seed), []
+        generator, references = job.generator, []
         if self.loss == "fisher":
             with torch.no_grad():
                 references = [job.forward(job.model, batch) for batch in job.calibration]

@@ -52,7 +52,7 @@ class ISViT(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, seconds."""
-        generator = torch.Generator().manual_seed(job.seed)
+        generator = job.generator
         steps = self.high_bit_steps if job.bits.weight >= 6 else self.steps
 
         def mend(data: UnitData) -> dict:

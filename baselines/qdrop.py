@@ -57,7 +57,7 @@ class QDrop(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, seconds."""
-        generator = torch.Generator().manual_seed(job.seed)
+        generator = job.generator
 
         def mend(data: UnitData) -> dict | None:
             observe_unit(data, self.init_images)
