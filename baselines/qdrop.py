@@ -33,7 +33,7 @@ class QDrop(Method):
     note: ClassVar[str] = "CNN method; ported to transformer blocks as in later papers."
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
-        "quick": {"images": 512, "batch": 8, "steps": 320, "rounding_rate": 2e-2, "scale_rate": 2e-3,
+        "quick": {"images": 512, "batch": 8, "steps": 320, "rounding_rate": 5e-2, "level_rate": 0.02,
                   "loss": "relative", "init_images": 64},
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20},
     }
