@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from aiqvit.interfaces import UserError
@@ -25,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="aiqvit.bench", description="Compare post-training quantization methods of vision transformers.")
     add = p.add_argument
+    add("--config", metavar="FILE", help="TOML file whose keys are these flags; what is typed wins")
     add("--task", default="imagenet", help="comma list of names and globs, or all (default: %(default)s)")
     add("--method", default="all", help="comma list of names, globs and variants like aiqvit[rank=60,curriculum=off]")
     add("--grid", help="an ablation instead of methods, for example table5 (--list shows all)")
@@ -39,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, default=32, help="images at once in evaluation (default: %(default)s)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: %(default)s)")
     add("--workers", type=int, default=1, help="runs side by side, each in its own process (default: %(default)s)")
+    add("--launcher", default="local", help="local, or ray for a cluster (default: %(default)s)")
+    add("--ray-address", help="a running Ray cluster, for example auto (default: one is started here)")
+    add("--gpus-per-run", type=float, help="of a Ray cluster, fractions allowed (default: 1 with a GPU, otherwise 0)")
     add("--threads", type=int, help="CPU threads of a run, which change its last digits (default: cores / workers)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="hyper-parameter of every method that has it")
     add("--out", default="results", help="folder of records and tables (default: %(default)s)")
@@ -47,17 +53,29 @@ def parser() -> argparse.ArgumentParser:
     add("--units", action="store_true", help="print what each method did to each unit: losses, ranks, intervals")
     add("--force", action="store_true", help="run again what is finished")
     add("--strict", action="store_true", help="stop at a broken image instead of skipping it")
-    add("--dry-run", action="store_true", help="show what is done and what is pending, and stop")
+    add("--dry-run", action="store_true", help="show what is done, pending and failed, and the time left, and stop")
     add("--list", action="store_true", help="show tasks, methods and their settings, and stop")
     return p
+
+
+def read(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line, behind what the file named by `--config` says."""
+    args = parser().parse_args(argv)
+    if args.config is None:
+        return args
+    from aiqvit.harness.config import flags
+
+    return parser().parse_args([*flags(args.config, parser()), *argv])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     # waiting threads of torch must not spin: beside other programs on the same cores that is several times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)  # what batch systems send
     try:
-        args = parser().parse_args(argv)
+        args = read(sys.argv[1:] if argv is None else argv)
         from aiqvit import command  # here, so that --help imports no torch
 
         code = command.show_names() if args.list else command.bench(args)
@@ -70,8 +88,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("aiqvit: interrupted; finished runs are kept, the same command goes on from there", file=sys.stderr)
+        print("aiqvit: interrupted; finished runs and blocks are kept, the same command goes on from there",
+              file=sys.stderr)
         return 130
+
+
+def _terminated(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
+from aiqvit.harness.cluster import execute_on_ray
+from aiqvit.harness.estimate import seconds_left, sentence
 from aiqvit.harness.options import split
 from aiqvit.harness.request import Request
 from aiqvit.harness.spec import Run
@@ -26,22 +28,19 @@ def bench(args: Namespace) -> int:
     store = Store(args.out)
     if args.dry_run:
         for grid in plans:
-            _dry_run(grid, store)
+            _dry_run(grid, store, request.workers)
         return 0
     store.prepare()
     failed = 0
-    shown = []
     for grid in plans:
         records = _run(grid, store, args.force, request)
         failed += sum(record["status"] == "failed" for record in records.values())
         table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records, request.grid or "",
                              grid.task.headlines)
+        text = [tables.markdown(table), *(filter(None, map(units.markdown, records.values())) if args.units else ())]
+        print("\n" + "\n".join(text), end="")
         for kind in formats:
             write_text(Path(args.out) / "tables" / f"{table.name}.{kind}", tables.render(table, kind))
-        shown.append(tables.markdown(table))
-        if args.units:
-            shown += filter(None, map(units.markdown, records.values()))
-    print("\n" + "\n".join(shown), end="")
     return 1 if failed else 0
 
 
@@ -86,11 +85,17 @@ def _announced(grid: Plan, request: Request) -> Plan:
     return grid
 
 
-def _dry_run(grid: Plan, store: Store) -> None:
-    states = {"done": "done", "failed": "failed, to be retried"}
+def _dry_run(grid: Plan, store: Store, workers: int) -> None:
+    pending = []
     for run in grid.runs:
-        record = store.read(run.spec.id) or {"status": "pending"}
-        print(f"{states.get(record['status'], 'pending'):<22} {run.spec.id}")
+        state = (store.read(run.spec.id) or {"status": "pending"})["status"]
+        if state != "done":
+            pending.append(run)
+            state = {"failed": "failed, to be retried"}.get(state, "pending")
+            units = len(list((store.partial / run.spec.id).glob("*.pt")))
+            state += f", units done: {units}" if units else ""
+        print(f"{state:<22} {run.spec.id}")
+    print(f"{grid.task.label}: {sentence(len(pending), seconds_left(pending, store.records()), workers)}")
 
 
 def _run(grid: Plan, store: Store, force: bool, request: Request) -> dict[str, Record]:
@@ -102,8 +107,12 @@ def _run(grid: Plan, store: Store, force: bool, request: Request) -> dict[str, R
     def before(run: Run, number: int) -> None:
         print(f"[{number}/{len(grid.runs)}] {_name(run)} ...", flush=True)
 
-    side_by_side = request.workers > 1
-    ended = execute_side_by_side(grid, store, force, request) if side_by_side else execute(grid, store, force, before)
+    if request.launcher == "ray":
+        ended = execute_on_ray(grid, store, force, request)
+    elif request.workers > 1:
+        ended = execute_side_by_side(grid, store, force, request)
+    else:
+        ended = execute(grid, store, force, before)
     for run, record, fresh in ended:
         records[run.spec.id] = record
         print(_line(run, record, fresh, task.metrics), flush=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:  # listing names and printing help must not import torch
     from pathlib import Path
 
-    from torch import nn
+    from torch import Generator, nn
 
 Batch = Any  # whatever the task's models take as one input, usually a tensor (B, 3, H, W)
 
@@ -59,6 +60,19 @@ def _plain(items: Iterable, description: str = "", total: int | None = None) -> 
     return items
 
 
+class Checkpoint:
+    """Where a run keeps the units that it has finished, in case that it is killed. This one keeps nothing."""
+
+    seconds: float = 0.0  # that earlier processes spent on what was loaded
+
+    def load(self, unit: str) -> dict[str, Any] | None:
+        """What was saved under a unit's name, or None. Asked for in the order of `save`, before anything is saved."""
+        return None
+
+    def save(self, unit: str, state: dict[str, Any]) -> None:
+        """Keep tensors and plain values; `log` in it is the unit's entry for the record."""
+
+
 @dataclass
 class Job:
     """All that a method gets: a model to change in place, data to calibrate on, bits, a seed."""
@@ -71,6 +85,14 @@ class Job:
     forward: Callable[[nn.Module, Batch], Any] = lambda model, batch: model(batch)
     progress: Callable[..., Iterable] = _plain  # progress(items, description, total=None): wraps a loop in a bar
     log: list[dict] = field(default_factory=list)  # one entry a unit; stored in the run's record
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+
+    @cached_property
+    def generator(self) -> Generator:
+        """Random numbers of the method, seeded by `seed`; a run that goes on after a kill gets it back as it was."""
+        from torch import Generator
+
+        return Generator().manual_seed(self.seed)
 
 
 class Method:

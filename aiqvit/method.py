@@ -95,7 +95,7 @@ class AIQViT(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, ranks, bounds, seconds."""
-        generator = torch.Generator().manual_seed(job.seed)
+        generator = job.generator
 
         def mend(data: UnitData) -> dict | None:
             observe_unit(data, self.init_images)

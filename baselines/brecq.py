@@ -35,8 +35,8 @@ class BRECQ(Method):
     note: ClassVar[str] = "CNN method; ported to transformer blocks as in later papers."
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
-        "quick": {"images": 256, "batch": 8, "steps": 240, "scale_steps": 80, "rounding_rate": 2e-2,
-                  "scale_rate": 2e-3},
+        "quick": {"images": 512, "batch": 8, "steps": 240, "scale_steps": 80, "rounding_rate": 2e-2,
+                  "level_rate": 0.08, "loss": "relative"},
         "smoke": {"images": 8, "batch": 4, "steps": 3, "scale_steps": 2, "init_images": 4, "elements": 2**12},
     }
 
@@ -60,7 +60,7 @@ class BRECQ(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, seconds."""
-        generator, references = torch.Generator().manual_seed(job.seed), []
+        generator, references = job.generator, []
         if self.loss == "fisher":
             with torch.no_grad():
                 references = [job.forward(job.model, batch) for batch in job.calibration]

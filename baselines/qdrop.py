@@ -33,8 +33,8 @@ class QDrop(Method):
     note: ClassVar[str] = "CNN method; ported to transformer blocks as in later papers."
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
-        "quick": {"images": 256, "batch": 8, "steps": 240, "rounding_rate": 2e-2, "scale_rate": 2e-3,
-                  "init_images": 64},
+        "quick": {"images": 512, "batch": 8, "steps": 320, "rounding_rate": 5e-2, "level_rate": 0.02,
+                  "loss": "relative", "init_images": 64},
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20},
     }
 
@@ -57,7 +57,7 @@ class QDrop(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, seconds."""
-        generator = torch.Generator().manual_seed(job.seed)
+        generator = job.generator
 
         def mend(data: UnitData) -> dict | None:
             observe_unit(data, self.init_images)

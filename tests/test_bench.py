@@ -1,8 +1,12 @@
 """The command from end to end on a tiny folder and a tiny model: exit codes, resumption, tables, wrong input."""
 
 import csv
+import errno
 import json
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -67,7 +71,11 @@ def test_full_precision_comes_first_and_every_record_has_it(bench, executed, tmp
     assert toy["calibration_images"] == 3 and toy["log"][0] == {"unit": "patch_embed", "loss": 3.0}
     assert toy["data"]["val"] == toy["metrics"]["images"] == 15
     assert {"quantize", "evaluate"} == toy["times"].keys() and toy["peak_mib"]["rss"] > 0
-    assert toy["manifest"]["packages"]["torch"]
+    manifest = toy["manifest"]
+    assert manifest["packages"]["torch"] and manifest["python"] and manifest["cpu"] and manifest["batch_size"] == 32
+    assert manifest["weights"] == toy["spec"]["weights"] and manifest["data"] == toy["data"]["checksum"]
+    assert {"commit", "dirty"} == manifest["git"].keys() if manifest["git"] else True
+    assert found["Full precision 32/32"]["fp32"] == found["Full precision 32/32"]["metrics"]
     captured = capsys.readouterr()
     assert captured.out.index("Full precision: top1") < captured.out.index("Toy 4/4 seed 0: top1")
     assert "units: " in captured.err and "evaluate: " in captured.err
@@ -132,8 +140,11 @@ def test_dry_run_writes_nothing(bench, tmp_path, capsys):
     assert bench("--method", "toy,breaks") == 1
     capsys.readouterr()
     assert bench("--method", "toy,breaks,nan", "--dry-run") == 0
-    states = [line.split()[0].rstrip(",") for line in capsys.readouterr().out.splitlines()]
-    assert states == ["done", "done", "failed", "pending"]
+    *runs, estimate = capsys.readouterr().out.splitlines()
+    assert [line.split()[0].rstrip(",") for line in runs] == ["done", "done", "failed", "pending"]
+    assert estimate == "imagenet: 2 runs left; no past run here is alike, so there is no estimate of the time"
+    assert bench("--method", "toy", "--seeds", "0,1", "--dry-run") == 0
+    assert re.search(r"^imagenet: about \d+ s left for 1 run \(medians of", capsys.readouterr().out, re.M)
 
 
 def test_list_shows_methods_and_settings(capsys):
@@ -235,3 +246,51 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     process.stdout.close()
     errors = process.stderr.read().decode()
     assert process.wait() == 0 and errors == ""
+
+
+def test_a_config_file_runs_and_its_unknown_keys_are_refused(bench, executed, tmp_path, capsys):
+    (tmp_path / "sweep.toml").write_text('method = "toy"\nseeds = [0, 1]\nset = {steps = 7}\n')
+    assert bench("--config", "sweep.toml") == 0
+    assert executed == ["Full precision 32/32 0", "Toy 4/4 0", "Toy 4/4 1"]
+    assert records(tmp_path)["Toy 4/4"]["spec"]["settings"]["steps"] == 7
+    (tmp_path / "sweep.toml").write_text('mehtod = "toy"\n')
+    assert bench("--config", "sweep.toml") == 2
+    assert "'mehtod': did you mean 'method'?" in capsys.readouterr().err
+
+
+def test_foreign_and_damaged_files_beside_the_records_do_no_harm(bench, executed, tmp_path, capsys):
+    assert bench("--method", "toy") == 0
+    folder = tmp_path / "out" / "runs"
+    (folder / "package.json").write_text('{"name": "other"}')
+    (folder / "half.json").write_text('{"id": "half", "sta')
+    executed.clear()
+    assert bench("--method", "toy") == 0 and executed == []
+    capsys.readouterr()
+    assert bench("--method", "toy", "--dry-run") == 0
+    err = capsys.readouterr().err
+    assert "skipping out/runs/package.json: it is not the record" in err and "skipping out/runs/half.json: " in err
+    assert (folder / "package.json").exists() and (folder / "half.json").exists()
+
+
+def test_a_full_disk_loses_no_record(bench, tmp_path, monkeypatch, capsys):
+    real = os.replace
+
+    def full(source, target):
+        if "toy" in str(target) and "runs" in str(target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr("aiqvit.harness.store.tempfile.gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setattr("aiqvit.harness.store.os.replace", full)
+    assert bench("--method", "toy") == 2
+    err = capsys.readouterr().err
+    assert "No space left on device; the record is kept in" in err
+    (kept,) = (tmp_path / "tmp" / "aiqvit-unsaved").iterdir()
+    assert json.loads(kept.read_text())["status"] == "done"
+
+
+def test_sigterm_is_an_interruption(bench, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(METHODS.get("toy"), "quantize", lambda self, job: os.kill(os.getpid(), signal.SIGTERM))
+    assert bench("--method", "toy") == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert list((tmp_path / "out" / "partial").iterdir()) == []

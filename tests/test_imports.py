@@ -31,6 +31,7 @@ ONLY_IN = {
     "mmcv": ("tasks",),
     "mmengine": ("tasks",),
     "pandas": ("aiqvit.report",),
+    "ray": ("aiqvit.harness.cluster",),
     "matplotlib": ("aiqvit.report", "aiqvit.figures"),
     "jinja2": ("aiqvit.report",),
     "pickle": (),

@@ -31,6 +31,9 @@ class Request:
     batch_size: int = 32
     device: str = "auto"
     workers: int = 1
+    launcher: str = "local"
+    ray_address: str | None = None  # None: a cluster of this machine
+    gpus_per_run: float | None = None  # None: 1 on a GPU, otherwise 0
     threads: int | None = None  # None: the cores shared out among the workers
     settings: tuple[str, ...] = ()
     strict: bool = False
@@ -48,12 +51,25 @@ class Request:
                             ("save-images", self.save_images), ("workers", self.workers), ("threads", self.threads)):
             if value is not None and value < 1:
                 raise UserError(f"--{name} {value}: expected a number of at least 1")
+        self._check_launcher()
         if self.grid and self.method != "all":
             raise UserError("--grid stands for methods of its own: leave --method out")
         if self.weights is not None and not Path(self.weights).is_file():
             raise UserError(f"weights file {self.weights!r} does not exist")
         if len(self.task_names()) > 1 and (self.weights or self.data not in (None, "mini")):
             raise UserError("--data and --weights belong to one task, but several are chosen")
+
+    def _check_launcher(self) -> None:
+        if self.launcher not in ("local", "ray"):
+            raise UserError(f"launcher {self.launcher!r}: expected local or ray")
+        if self.launcher == "local" and (self.ray_address is not None or self.gpus_per_run is not None):
+            raise UserError("--ray-address and --gpus-per-run belong to --launcher ray")
+        if self.launcher == "ray" and self.workers > 1:
+            raise UserError("--workers belongs to --launcher local; Ray runs as many side by side as the cluster holds")
+        if self.gpus_per_run is not None and self.gpus_per_run < 0:
+            raise UserError(f"--gpus-per-run {self.gpus_per_run}: expected 0 or more")
+        if self.gpus_per_run == 0 and self.device.startswith("cuda"):
+            raise UserError(f"--gpus-per-run 0: --device {self.device} needs a GPU")
 
     def task_names(self) -> list[str]:
         """Registered names, in the order typed."""
@@ -91,7 +107,12 @@ class Request:
         return list(dict.fromkeys(int(p) for p in parts))
 
     def place(self) -> str:
-        """The device: `cpu` or `cuda:i`. Raises `UserError` for a GPU that is not there."""
+        """The device: `cpu` or `cuda:i`. Raises `UserError` for a GPU that is not there.
+
+        With GPUs asked of a Ray cluster it is the first of those that a run is given, wherever that is.
+        """
+        if self.gpus_per_run is not None and self.device != "cpu":
+            return "cuda:0" if self.gpus_per_run else "cpu"
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         kind, colon, index = self.device.partition(":")
         if self.device == "auto":

@@ -17,27 +17,18 @@ from aiqvit.harness.memory import peak, reset_peak
 from aiqvit.harness.progress import progress
 from aiqvit.harness.spec import Run
 from aiqvit.harness.store import Record
-from aiqvit.interfaces import Bits, Job, Subject, Task, UserError
+from aiqvit.interfaces import Bits, Checkpoint, Job, Subject, Task, UserError
 
 
-def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, fp32: dict | None = None) -> Record:
+def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, fp32: dict | None = None,
+        checkpoint: Checkpoint | None = None) -> Record:
     """Execute one run and return its record; what goes wrong in the method makes a record with status `failed`.
 
-    `fp32` are the metrics of the unquantized model. Raises `UserError` for what is wrong with the data.
+    `fp32` are the metrics of the unquantized model; what `checkpoint` has is not done again. Raises `UserError` for
+    what is wrong with the data.
     """
-    record: Record = {
-        "id": item.spec.id,
-        "status": "failed",
-        "label": item.label,
-        "spec": asdict(item.spec),
-        "metrics": {},
-        "fp32": fp32,
-        "calibration_images": 0,
-        "times": {},
-        "log": [],
-        "scheme": [],
-        "manifest": manifest(device),
-    }
+    checkpoint = checkpoint or Checkpoint()
+    record = empty_record(item, fp32, manifest(device) | {"batch_size": batch_size})
     if item.spec.threads:
         torch.set_num_threads(item.spec.threads)
     seed_everything(item.spec.seed)
@@ -46,7 +37,7 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
     record["calibration_images"] = sum(map(len, batches))
     reset_peak(device)
     try:
-        model = _quantize(item, task, subject, batches, device, record)
+        model = _quantize(item, task, subject, batches, device, record, checkpoint)
         del batches
         start = time.monotonic()
         record["metrics"] = task.evaluate(
@@ -60,17 +51,38 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
     except UserError:
         raise
     except Exception as error:
-        record["error"] = {
-            "type": type(error).__name__,
-            "message": str(error),
-            "traceback": traceback.format_exc(),
-        }
+        record["error"] = describe(error)
     record["peak_mib"] = peak(device)
     record["data"] = task.fingerprint()
     return record
 
 
-def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: str, record: Record) -> torch.nn.Module:
+def empty_record(item: Run, fp32: dict | None, origin: dict[str, Any]) -> Record:
+    """The record of a run that has not got anywhere yet; `origin` is its manifest."""
+    return {
+        "id": item.spec.id,
+        "status": "failed",
+        "label": item.label,
+        "spec": asdict(item.spec),
+        "metrics": {},
+        "fp32": fp32,
+        "calibration_images": 0,
+        "times": {},
+        "log": [],
+        "scheme": [],
+        "manifest": origin | {"weights": item.spec.weights, "data": item.spec.data},
+        "data": {},
+    }
+
+
+def describe(error: BaseException) -> dict[str, str]:
+    """Type, message and traceback of an error, for a record."""
+    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    return {"type": type(error).__name__, "message": str(error), "traceback": "".join(lines)}
+
+
+def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: str, record: Record,
+              checkpoint: Checkpoint) -> torch.nn.Module:
     job = Job(
         model=deepcopy(subject.model).to(device),
         units=subject.units,
@@ -80,13 +92,14 @@ def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: st
         forward=task.forward,
         progress=progress,
         log=record["log"],
+        checkpoint=checkpoint,
     )
     start = time.monotonic()
     try:
         model = item.method.quantize(job)
     except UserError as error:
         raise RuntimeError(str(error)) from error  # the method's own limits fail this run, not the whole sweep
-    record["times"]["quantize"] = round(time.monotonic() - start, 2)
+    record["times"]["quantize"] = round(checkpoint.seconds + time.monotonic() - start, 2)
     if not item.reference:
         from aiqvit.quant.card import scheme_card
 

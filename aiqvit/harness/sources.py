@@ -1,4 +1,4 @@
-"""A hash of the source that a method runs, blind to comments, docstrings and formatting."""
+"""A hash of the source that a run executes, method and task, blind to comments, docstrings and formatting."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from pathlib import Path
 ENGINE = ("aiqvit.quant", "aiqvit.recon", "aiqvit.method", "baselines")
 
 
-def code_hash(cls: type) -> str:
-    """Twelve hexadecimal digits over the class's module and all it imports from the engine or from its own package."""
-    roots = (*ENGINE, cls.__module__.partition(".")[0]) if cls.__module__.partition(".")[0] != "aiqvit" else ENGINE
+def code_hash(*classes: type) -> str:
+    """Twelve hexadecimal digits over the modules of the classes and all they import from the engine or own packages."""
+    own = {cls.__module__.partition(".")[0] for cls in classes} - {"aiqvit"}
+    roots = (*ENGINE, *own)
+    of = {cls.__module__: cls for cls in classes}
     found: dict[str, str] = {}
-    waiting = [cls.__module__]
+    waiting = list(of)
     while waiting:
         module = waiting.pop()
-        tree = _parse(module, cls) if module not in found else None
+        tree = _parse(module, of.get(module)) if module not in found else None
         if tree is None:
             continue
         found[module] = ast.dump(_without_docstrings(tree))
         waiting += [m for m in _imports(tree, module) if any(m == r or m.startswith(f"{r}.") for r in roots)]
-    text = "\n".join(f"{name} {found[name]}" for name in sorted(found)) or inspect.getsource(cls)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    text = [f"{name} {found[name]}" for name in sorted(found)]
+    text += [inspect.getsource(cls) for module, cls in of.items() if module not in found]
+    return hashlib.sha256("\n".join(text).encode()).hexdigest()[:12]
 
 
 def _source(module: str) -> Path | None:
@@ -37,9 +40,9 @@ def _source(module: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
-def _parse(module: str, cls: type) -> ast.Module | None:
+def _parse(module: str, cls: type | None) -> ast.Module | None:
     path = _source(module)
-    if path is None and module == cls.__module__:  # __main__ or a module made by a test
+    if path is None and cls is not None:  # __main__ or a module made by a test
         path = Path(inspect.getfile(cls))
     return ast.parse(path.read_text(encoding="utf-8")) if path else None
 

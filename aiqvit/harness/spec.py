@@ -23,7 +23,7 @@ class RunSpec:
     data: str  # checksum of the data list
     method: str  # its registered name
     settings: dict[str, Any]  # every hyper-parameter of the method, `images` (asked) included
-    code: str  # hash of the source that the method runs
+    code: str  # hash of the source of method and task, with all that they import here
     preset: str
     bits: str  # weights/activations
     seed: int

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,18 @@ from aiqvit.interfaces import UserError
 Record = dict[str, Any]
 
 
+FIELDS = {  # that every record has; others, of a later version, do no harm
+    "id": str, "status": str, "label": str, "spec": dict, "metrics": dict, "fp32": dict | None, "times": dict,
+    "calibration_images": int, "log": list, "scheme": list, "manifest": dict, "data": dict,
+}
+
+
 class Store:
-    """`<out>/runs/<run id>.json`."""
+    """`<out>/runs/<run id>.json`; `<out>/partial` holds what is not finished."""
 
     def __init__(self, out: str | Path) -> None:
         """Nothing is created before the first write."""
-        self.folder = Path(out) / "runs"
+        self.folder, self.partial = Path(out) / "runs", Path(out) / "partial"
 
     def prepare(self) -> None:
         """Make the folder and check that it can be written, before hours of work. Raises `UserError` if not."""
@@ -45,10 +52,16 @@ class Store:
         except (OSError, ValueError) as error:
             print(f"aiqvit: skipping {path}: {error}", file=sys.stderr)
             return None
-        if not (isinstance(record, dict) and record.get("id") == run and record.get("status") in ("done", "failed")):
-            print(f"aiqvit: skipping {path}: it is not the record of this run", file=sys.stderr)
+        if reason := _fault(record, run):
+            print(f"aiqvit: skipping {path}: {reason}", file=sys.stderr)
             return None
         return record
+
+    def records(self) -> Iterator[Record]:
+        """All records that can be used, by name."""
+        for path in sorted(self.folder.glob("*.json")):
+            if record := self.read(path.stem):
+                yield record
 
     def finished(self, run: str) -> Record | None:
         """The record of a run that ended well, or None."""
@@ -56,19 +69,49 @@ class Store:
         return record if record and record["status"] == "done" else None
 
     def write(self, record: Record) -> None:
-        """Write the record atomically. Raises `UserError` when the folder cannot be written."""
-        text = json.dumps(plain(record), indent=1, allow_nan=False)
-        write_text(self.path(record["id"]), text + "\n")
+        """Write the record atomically. Raises `UserError` when the folder cannot be written.
+
+        The record then goes to the system's temporary folder, or to stderr, so that it is not lost.
+        """
+        name, text = f"{record['id']}.json", json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
+        try:
+            write_text(self.folder / name, text)
+        except UserError as error:
+            rescue = Path(tempfile.gettempdir()) / "aiqvit-unsaved" / name
+            try:
+                write_text(rescue, text)
+            except UserError:
+                print(text, file=sys.stderr)
+                raise UserError(f"{error}; the record is printed above: save it there as {name}") from error
+            raise UserError(f"{error}; the record is kept in {str(rescue)!r}: move it there") from error
+
+
+def _fault(record: Any, run: str) -> str:
+    """Why a JSON value is not the record of this run; empty when it is."""
+    if not (isinstance(record, dict) and record.get("id") == run and record.get("status") in ("done", "failed")):
+        return "it is not the record of this run"
+    needed = {**FIELDS, "error": dict} if record["status"] == "failed" else FIELDS
+    if missing := sorted(needed.keys() - record.keys()):
+        return f"it has no {', '.join(missing)}"
+    wrong = [name for name, kind in needed.items() if not isinstance(record[name], kind)]
+    if not record["metrics"] and record["status"] == "done":
+        wrong.append("metrics")
+    return f"its field {wrong[0]!r} is empty or of another type" if wrong else ""
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing. Raises `UserError` when it cannot be written."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file or nothing, through a temporary file. Raises `UserError` when it cannot be written."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}-", suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import groupby
 
-from aiqvit.harness import runner
+from aiqvit.harness.executor import Ended, Executor
 from aiqvit.harness.options import Choice
 from aiqvit.harness.request import Request
 from aiqvit.harness.sources import code_hash
 from aiqvit.harness.spec import REFERENCE, Run, RunSpec
-from aiqvit.harness.store import Record, Store
+from aiqvit.harness.store import Store
 from aiqvit.interfaces import Method, Task, UserError
 from aiqvit.registry import METHODS
 
@@ -49,7 +50,7 @@ def plan(request: Request, name: str) -> Plan:
             data=data,
             method=choice.name,
             settings={f.name: getattr(method, f.name) for f in fields(method)},
-            code=code_hash(choice.method),
+            code=code_hash(choice.method, type(task)),
             preset="" if choice.name == REFERENCE else preset,
             bits=bits,
             seed=seed,
@@ -78,27 +79,25 @@ def _reference(choices: list[Choice]) -> tuple[Choice, Method]:
 
 def execute(
     grid: Plan, store: Store, force: bool = False, before: Callable[[Run, int], None] = lambda run, number: None
-) -> Iterator[tuple[Run, Record, bool]]:
+) -> Iterator[Ended]:
     """Yield every run with its record and whether it was executed now; finished ones are read, failed ones retried.
 
-    `before` is called with a run and its number from 1 when it is about to be executed.
+    `before` is called with a run and its number from 1 when it is about to be executed. Runs that another process is
+    at come last in their model's group, full precision excepted.
     """
+    executor = Executor(grid.task, store, grid.device, grid.batch_size, grid.weights)
     executed: set[str] = set()
-    number = 0
-    for model, group in groupby(grid.runs, key=lambda r: r.spec.model):
-        subject, fp32 = None, None
-        for item in group:
-            number += 1
-            record = None if force and item.spec.id not in executed else store.finished(item.spec.id)
-            fresh = record is None
-            if record is None:
-                before(item, number)
-                subject = subject or grid.task.load(model, grid.weights)
-                record = runner.run(item, grid.task, subject, grid.device, grid.batch_size, fp32)
-                if item.reference:
-                    record["fp32"] = record["metrics"]
-                store.write(record)
-                executed.add(item.spec.id)
-            if item.reference and record["status"] == "done":
-                fp32 = record["metrics"]
-            yield item, record, fresh
+    for _, group in groupby(enumerate(grid.runs, 1), key=lambda numbered: numbered[1].spec.model):
+        fp32, later = None, []
+        for wait, items in ((False, group), (True, later)):
+            for number, item in items:
+                again = force and item.spec.id not in executed
+                ended = executor(item, fp32, again, wait or item.reference, partial(before, item, number))
+                if ended is None:
+                    later.append((number, item))
+                    continue
+                record, fresh = ended
+                executed |= {item.spec.id} if fresh else set()
+                if item.reference and record["status"] == "done":
+                    fp32 = record["metrics"]
+                yield item, record, fresh

@@ -21,6 +21,7 @@ from aiqvit.recon.capture import (
     unit_inputs,
     unit_outputs,
 )
+from aiqvit.recon.resume import random_state, restore_random_state, restore_unit, unit_state
 
 
 @dataclass
@@ -66,16 +67,39 @@ def repair(job: Job, scheme: Scheme, mend: Callable[[UnitData], dict | None], *,
     """Quantize the job's model unit by unit: `mend(data)` sets the ranges of a unit, trains it, returns a log entry.
 
     What lies outside all units gets its ranges at the end, from the first `init_images` images. Captured activations
-    beyond `memory_gb` GiB go to disk.
+    beyond `memory_gb` GiB go to disk. Every finished unit is handed to `job.checkpoint`; those that it kept from a run
+    that was killed are taken over instead of mended, random generators included, and what follows is the same.
     """
     teacher = copy.deepcopy(job.model)
     model = quantize_model(job.model, scheme)
     spill = Spill(int(memory_gb * 2**30))
     for data in walk(model, teacher, job.units, job.calibration, job.forward, spill, target):
-        if entry := mend(data):
-            job.log.append({"unit": data.name, **entry})
+        entry = _taken_over(job, data)
+        if entry is None:
+            entry = _mended(job, data, mend)
+        if entry:
+            job.log.append(entry)
     observe_rest(model, lambda m: job.forward(m, first_images(job, init_images)))
     return model
+
+
+def _mended(job: Job, data: UnitData, mend: Callable[[UnitData], dict | None]) -> dict:
+    entry = mend(data)
+    entry = {"unit": data.name, **entry} if entry else {}
+    random = random_state(job.generator, device_of(data.unit))
+    job.checkpoint.save(data.name, {"unit": unit_state(data.unit), "random": random, "log": entry})
+    return entry
+
+
+def _taken_over(job: Job, data: UnitData) -> dict | None:
+    if (kept := job.checkpoint.load(data.name)) is None:
+        return None
+    try:
+        restore_unit(data.unit, kept["unit"])
+    except ValueError:  # of a class that this process has not imported yet
+        return None
+    restore_random_state(kept["random"], job.generator, device_of(data.unit))
+    return kept["log"]
 
 
 def observe_unit(data: UnitData, images: int, **which: bool) -> None:

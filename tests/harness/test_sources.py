@@ -1,5 +1,6 @@
 """The code hash sees what runs, not how it is written."""
 
+import ast
 import importlib
 import sys
 
@@ -55,3 +56,24 @@ def test_comments_docstrings_and_formatting_do_not_matter(make):
 
 def test_full_precision_does_not_depend_on_the_engine():
     assert len(code_hash(FullPrecision)) == 12
+
+
+def test_the_shared_engine_and_the_task_count(monkeypatch):
+    from aiqvit.harness import sources
+    from aiqvit.method import AIQViT
+    from tasks.imagenet import ImageNet
+
+    real = sources._parse
+    before = code_hash(AIQViT), code_hash(AIQViT, ImageNet), code_hash(FullPrecision, ImageNet)
+    assert len(set(before)) == 3
+
+    def changed(module):
+        def parse(name, cls):
+            tree = real(name, cls)
+            return ast.parse("changed = True") if name == module else tree
+        monkeypatch.setattr(sources, "_parse", parse)
+        return code_hash(AIQViT), code_hash(AIQViT, ImageNet), code_hash(FullPrecision, ImageNet)
+
+    for module, expected in (("aiqvit.recon.loop", (True, True, False)), ("aiqvit.quant.formats", (True, True, False)),
+                             ("tasks.images", (False, True, True)), ("aiqvit.report.tables", (False, False, False))):
+        assert tuple(a != b for a, b in zip(before, changed(module), strict=True)) == expected, module

@@ -50,3 +50,15 @@ def test_threads_are_part_of_the_identity(bench):
 def test_less_than_one_is_refused(bench, flag, capsys):
     assert bench("one", flag, "0") == 2
     assert f"{flag} 0: expected a number of at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ("1", "2"))
+def test_what_a_kill_behind_the_record_left_is_removed(bench, workers):
+    assert bench("one", "--method", "fp32") == 0
+    (run,) = (path.stem for path in Path("one", "runs").iterdir())
+    partial = Path("one", "partial")
+    (partial / run).mkdir()
+    (partial / run / "head.pt").touch()
+    (partial / f"{run}.lock").touch()
+    assert bench("one", "--method", "fp32", "--workers", workers) == 0
+    assert list(partial.iterdir()) == []

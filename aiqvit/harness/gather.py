@@ -1,0 +1,47 @@
+"""Runs of a grid side by side: what is handed out when, whoever executes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from aiqvit.harness.executor import Ended, finished
+from aiqvit.harness.spec import Run
+from aiqvit.harness.store import Record, Store
+from aiqvit.harness.sweep import Plan
+
+Handle = TypeVar("Handle")
+Submit = Callable[[Run, dict | None, bool], Handle]  # a run, its fp32 metrics, whether to wait for another process
+Completed = Callable[[list[Handle]], Iterable[tuple[Handle, tuple[Record, bool] | None]]]
+
+
+def gather(grid: Plan, store: Store, force: bool, submit: Submit, completed: Completed) -> Iterator[Ended]:
+    """Yield every run as it ends; `submit` starts one, `completed` yields what `Executor` gave for each as it ends.
+
+    Full-precision runs come first, because the records of the others hold their metrics; what another process is at
+    comes last.
+    """
+    fp32: dict[str, dict] = {}
+    for reference in (True, False):
+        todo = list({run.spec.id: run for run in grid.runs if run.reference == reference}.values())
+        for wait in (False, True):
+            running, held = {}, []
+            for item in todo:
+                if not force and (record := finished(store, item.spec.id)):
+                    _remember(fp32, item, record)
+                    yield item, record, False
+                else:
+                    running[submit(item, fp32.get(item.spec.model), wait)] = item
+            for handle, ended in completed(list(running)):
+                item = running[handle]
+                if ended is None:
+                    held.append(item)
+                    continue
+                _remember(fp32, item, ended[0])
+                yield item, *ended
+            todo = held
+
+
+def _remember(fp32: dict[str, dict], item: Run, record: Record) -> None:
+    if item.reference and record["status"] == "done":
+        fp32[item.spec.model] = record["metrics"]
