@@ -11,6 +11,9 @@ from PIL import Image
 pytest.importorskip("mmdet")
 
 from aiqvit.interfaces import Diverged, UserError  # noqa: E402
+from aiqvit.quant.card import sites  # noqa: E402
+from aiqvit.quant.quantizers import Uniform  # noqa: E402
+from aiqvit.quant.surgery import quantize_model  # noqa: E402
 from tasks.coco import Coco  # noqa: E402
 from tasks.detection import models  # noqa: E402
 from tasks.detection.data import ANNOTATIONS, CocoFolder  # noqa: E402
@@ -175,3 +178,25 @@ def test_images_keep_their_sizes(folder):
     sample = CocoFolder(folder, NAMES, (SIDE, SIDE)).sample(folder / "train2017" / "wide.png")
     (folder / "train2017" / "wide.png").unlink()
     assert sample["inputs"].shape == (3, 64, 128)
+
+
+def test_pictures_show_both_models_side_by_side(task, subject, tmp_path):
+    blank = copy.deepcopy(subject.model)
+    blank.roi_head.bbox_head.fc_cls.weight.data.zero_()  # all classes alike: nothing is sure enough to be drawn
+    blank.roi_head.bbox_head.fc_cls.bias.data.zero_()
+    task.draw(blank, subject, tmp_path / "pictures", 2, "cpu")
+    files = sorted((tmp_path / "pictures").iterdir())
+    assert [file.name for file in files] == ["000000000001.png", "000000000005.png"]
+    for file in files:
+        with Image.open(file) as drawn, Image.open(task._files.root / "val2017" / file.name) as plain:
+            assert drawn.size == (2 * SIDE, SIDE)
+            assert drawn.crop((SIDE, 0, 2 * SIDE, SIDE)).tobytes() == plain.convert("RGB").tobytes()
+            assert drawn.crop((0, 0, SIDE, SIDE)).tobytes() != plain.convert("RGB").tobytes()
+
+
+def test_predictors_can_keep_eight_bits(task):
+    scheme = {"weight": lambda: Uniform(4, 0), "activation": lambda: Uniform(4)}
+    model = quantize_model(task.load("mini_mask_rcnn_swin_head8").model, scheme)
+    assert {q.bits for _, q in sites(model) if q.role == "head"} == {8}
+    assert {q.bits for _, q in sites(model) if q.role != "head"} == {4}
+    assert task.resolve("all") == list(mini.MODELS)
