@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiqvit.interfaces import UserError
 
@@ -74,11 +74,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)  # what batch systems send
-    try:
-        args = read(sys.argv[1:] if argv is None else argv)
-        from aiqvit import command  # here, so that --help imports no torch
+    return guarded(lambda: run(sys.argv[1:] if argv is None else argv),
+                   "; finished runs and blocks are kept, the same command goes on from there")
 
-        code = command.show_names() if args.list else command.bench(args)
+
+def run(argv: Sequence[str]) -> int:
+    """What the command line asks for; returns the exit code."""
+    args = read(argv)
+    from aiqvit import command  # here, so that --help imports no torch
+
+    return command.show_names() if args.list else command.bench(args)
+
+
+def guarded(work: Callable[[], int], interrupted: str = "") -> int:
+    """The exit code of `work`: 2 for wrong input, told in one sentence on stderr, 130 when interrupted."""
+    try:
+        code = work()
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -88,8 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("aiqvit: interrupted; finished runs and blocks are kept, the same command goes on from there",
-              file=sys.stderr)
+        print(f"aiqvit: interrupted{interrupted}", file=sys.stderr)
         return 130
 
 

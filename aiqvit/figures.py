@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from aiqvit.bench import Parser
+from aiqvit.bench import Parser, guarded
 from aiqvit.interfaces import UserError
-from aiqvit.tables import choices, guarded
+from aiqvit.tables import choices
 
 RECORDED = ("bits", "minutes", "intervals", "calibration", "blocks")
 NAMES = (*RECORDED, "softmax")

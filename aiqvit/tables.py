@@ -6,12 +6,11 @@ Exit codes: 0 written, 2 the input was wrong or there was nothing to show.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from aiqvit.bench import Parser
+from aiqvit.bench import Parser, guarded
 from aiqvit.interfaces import UserError
 
 FORMATS = ("tex", "md", "csv", "html")
@@ -97,23 +96,6 @@ def choices(option: str, text: str, allowed: Sequence[str], everything: str = ""
     if wrong or (option == "source" and len(chosen) > 1):
         raise UserError(f"--{option} {text}: expected {', '.join([*allowed, *filter(None, [everything])])}")
     return chosen
-
-
-def guarded(work: Callable[[], int]) -> int:
-    """The exit code of `work`; wrong input is one sentence on stderr and 2."""
-    try:
-        code = work()
-        sys.stdout.flush()
-        return code
-    except UserError as error:
-        print(f"aiqvit: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader, head for example, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("aiqvit: interrupted", file=sys.stderr)
-        return 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aiqvit.bench import Parser
+from aiqvit.bench import Parser, guarded
 from aiqvit.harness.store import write_text
 from aiqvit.report import page, records
-from aiqvit.tables import guarded, noted_methods
+from aiqvit.tables import noted_methods
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from tasks.detection.checkpoints import convert_backbone
 from tasks.mini import coco, imagenet
 from tasks.mini.scenes import Scene, boxes, scene
-from tasks.mini.train_imagenet import rate
+from tasks.mini.train_imagenet import rate, save
 
 BATCH = 4
 RATE = 1.2e-3  # peak learning rate of the heads; the backbone, trained before, learns at half of it
@@ -142,18 +142,6 @@ def train(name: str, scenes: list[Scene], length: int, keep: Path | None, seed: 
     return model.eval()
 
 
-def save(name: str, model: nn.Module) -> None:
-    """Put the weights in place as float16, at once or not at all."""
-    path = coco.weights(name)
-    path.parent.mkdir(exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    state = {key: (value.half() if value.is_floating_point() else value).contiguous()
-             for key, value in model.state_dict().items()}
-    save_file(state, draft)
-    draft.chmod(0o644)
-    os.replace(draft, path)
-
-
 def main() -> None:
     """Train the chosen detectors one after the other on one pool of scenes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -166,7 +154,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     scenes = pool(args.pool)
     for name in args.model:
-        save(name, train(name, scenes, args.steps or STEPS[name], args.resume))
+        save(coco.weights(name), train(name, scenes, args.steps or STEPS[name], args.resume))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ deviation of a LayerNorm's log gain is up to 0.9); the few minutes that a mini m
 
 import argparse
 import math
-import os
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
+from tasks.cache import file_once
 from tasks.mini import imagenet, shapes
 
 BATCH = 64
@@ -110,14 +111,11 @@ def train(name: str, data: tuple[Tensor, Tensor], length: int, seed: int = 0) ->
     return model.eval()
 
 
-def save(name: str, model: nn.Module) -> None:
+def save(path: Path, model: nn.Module) -> None:
     """Put the weights in place as float16, at once or not at all."""
-    path = imagenet.weights(name)
-    path.parent.mkdir(exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({key: value.half().contiguous() for key, value in model.state_dict().items()}, draft)
-    draft.chmod(0o644)
-    os.replace(draft, path)
+    state = {key: (value.half() if value.is_floating_point() else value).contiguous()
+             for key, value in model.state_dict().items()}
+    file_once(path, lambda draft: save_file(state, draft))
 
 
 def accuracy(name: str) -> float:
@@ -142,7 +140,7 @@ def main() -> None:
     set_fused_attn(False)  # plain attention trains faster in bfloat16 on a CPU
     data = pool(args.pool)
     for name in args.model:
-        save(name, train(name, data, args.steps or STEPS[name]))
+        save(imagenet.weights(name), train(name, data, args.steps or STEPS[name]))
         print(f"{name}: top-1 {accuracy(name):.1f} % of the val pictures", flush=True)
 
 
