@@ -3,6 +3,10 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 READY := .venv/.installed
 
+# the detection extra brings OpenCV twice, into one folder; the build that needs no display libraries has to win
+HEADLESS = "opencv-python-headless==$$($(RUN) -c "from importlib.metadata import version; \
+	print(version('opencv-python-headless'))")"
+
 export OMP_WAIT_POLICY ?= passive
 
 .PHONY: bench test speed
@@ -21,4 +25,5 @@ speed: $(READY)
 $(READY): pyproject.toml
 	test -x $(RUN) || $(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --editable '.[all]'
+	$(RUN) -m pip install --quiet --force-reinstall --no-deps $(HEADLESS)
 	touch $@
