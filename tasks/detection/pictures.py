@@ -13,6 +13,7 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
 SHOWN = 0.3  # least score of a prediction that is drawn
+LEAST = 400  # pixels that the shorter side has at least, so that classes and scores can be read
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6", "#bcf60c")
 
 
@@ -20,20 +21,29 @@ def side_by_side(path: Path, predictions: Sequence[dict[str, Any]], classes: Seq
     """The image once for each prediction, with its masks, boxes, classes and scores."""
     with Image.open(path) as file:
         pixels = pil_to_tensor(file.convert("RGB"))  # (3, H, W)
-    return to_pil_image(torch.cat([drawn(pixels, prediction, classes) for prediction in predictions], 2))
+    zoom = -(-LEAST // min(pixels.shape[1:]))  # rounded up
+    return to_pil_image(torch.cat([drawn(pixels, prediction, classes, zoom) for prediction in predictions], 2))
 
 
-def drawn(pixels: Tensor, prediction: dict[str, Any], classes: Sequence[str]) -> Tensor:
-    """An image (3, H, W) uint8 with one prediction, a DetDataSample as a dictionary, its masks run-length encoded."""
+def drawn(pixels: Tensor, prediction: dict[str, Any], classes: Sequence[str], zoom: int) -> Tensor:
+    """An image (3, H, W) uint8, `zoom` times as large, with one prediction.
+
+    A prediction is a DetDataSample as a dictionary, its masks run-length encoded.
+    """
     from pycocotools.mask import decode
 
     found = prediction["pred_instances"]
     rows = (found["scores"] >= SHOWN).nonzero().flatten().tolist()
     if not rows:
-        return pixels
+        return enlarged(pixels, zoom)
     labels = [int(found["labels"][i]) for i in rows]
     colours = [COLOURS[label % len(COLOURS)] for label in labels]
     masks = torch.stack([torch.from_numpy(decode(found["masks"][i])).bool() for i in rows])
-    pixels = draw_segmentation_masks(pixels, masks, alpha=0.5, colors=colours)
+    pixels = enlarged(draw_segmentation_masks(pixels, masks, alpha=0.5, colors=colours), zoom)
     texts = [f"{classes[label]} {100 * float(found['scores'][i]):.0f}" for i, label in zip(rows, labels, strict=True)]
-    return draw_bounding_boxes(pixels, found["bboxes"][rows].cpu(), texts, colors=colours)
+    return draw_bounding_boxes(pixels, zoom * found["bboxes"][rows].cpu(), texts, colors=colours)
+
+
+def enlarged(pixels: Tensor, zoom: int) -> Tensor:
+    """(3, H, W) with every pixel repeated."""
+    return pixels.repeat_interleave(zoom, 1).repeat_interleave(zoom, 2)

@@ -187,11 +187,12 @@ def test_pictures_show_both_models_side_by_side(task, subject, tmp_path):
     task.draw(blank, subject, tmp_path / "pictures", 2, "cpu")
     files = sorted((tmp_path / "pictures").iterdir())
     assert [file.name for file in files] == ["000000000001.png", "000000000005.png"]
+    side = 4 * SIDE  # small images are enlarged
     for file in files:
         with Image.open(file) as drawn, Image.open(task._files.root / "val2017" / file.name) as plain:
-            assert drawn.size == (2 * SIDE, SIDE)
-            assert drawn.crop((SIDE, 0, 2 * SIDE, SIDE)).tobytes() == plain.convert("RGB").tobytes()
-            assert drawn.crop((0, 0, SIDE, SIDE)).tobytes() != plain.convert("RGB").tobytes()
+            assert drawn.size == (2 * side, side)
+            left, right = (drawn.crop((x, 0, x + side, side)).resize((SIDE, SIDE), Image.NEAREST) for x in (0, side))
+            assert right.tobytes() == plain.convert("RGB").tobytes() != left.tobytes()
 
 
 def test_predictors_can_keep_eight_bits(task):
