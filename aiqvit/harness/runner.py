@@ -28,9 +28,9 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
     what is wrong with the data.
     """
     checkpoint = checkpoint or Checkpoint()
-    record = empty_record(item, fp32, manifest(device) | {"batch_size": batch_size})
     if item.spec.threads:
         torch.set_num_threads(item.spec.threads)
+    record = empty_record(item, fp32, manifest(device) | {"batch_size": batch_size})
     seed_everything(item.spec.seed)
     asked = item.method.images
     batches = [to_device(b, device) for b in task.calibration(subject, asked, item.spec.seed, item.explicit)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aiqvit.bench import main
-from aiqvit.harness import cluster
+from aiqvit.harness import cluster, progress
 from aiqvit.harness.request import Request
 from aiqvit.interfaces import UserError
 from tests.conftest import MODEL
@@ -87,6 +87,7 @@ def test_a_machine_that_would_compute_something_else_is_refused(wrong, imagenet,
     from aiqvit.harness.sweep import plan
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(progress._shown, "progress", True)  # a worker shows none; put back for the other tests
     request = Request(data=str(imagenet), weights=str(weights), model=MODEL, method="fp32", threads=1, device="cpu")
     item = plan(request, "imagenet").runs[0]
     executor = cluster._executor(request, "imagenet", tmp_path, "cpu")
