@@ -88,10 +88,15 @@ def test_killed_twenty_times_the_tables_are_those_of_an_undisturbed_run(start, t
     assert len(expected["records"]) == 3 and all(r["status"] == "done" for r in expected["records"].values())
 
     moments, kills, ended = random.Random(0), 0, []
-    while kills < KILLS or not ended or process.exitcode != 0:
+
+    def enough() -> bool:  # kills, and among them some that left finished units behind: when, depends on the machine
+        return kills >= KILLS and any("taken over from a run" in path.read_text() for path in tmp_path.glob("*.log"))
+
+    while not enough() or not ended or process.exitcode != 0:
+        assert kills < 5 * KILLS, "no kill left finished units behind"
         out = tmp_path / f"killed-{len(ended)}"
         process = start(out)
-        process.join(moments.uniform(0, 0.7 * length) if kills < KILLS else 60)
+        process.join(60 if enough() else moments.uniform(0, 0.7 * length))
         if process.exitcode is None:
             os.kill(process.pid, moments.choice(SIGNALS))
             process.join()
@@ -100,8 +105,7 @@ def test_killed_twenty_times_the_tables_are_those_of_an_undisturbed_run(start, t
             assert process.exitcode == 0, Path(f"{out}.log").read_text()
             assert contents(out) == expected
             ended.append(out)
-    taken_over = "".join(Path(f"{out}.log").read_text() for out in ended).count("taken over from a run")
-    assert kills == KILLS and taken_over >= 3, taken_over
+    assert kills >= KILLS and ended
 
 
 def test_two_at_once_share_the_runs(start, tmp_path):
