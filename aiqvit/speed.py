@@ -13,6 +13,7 @@ import timm
 import torch
 from torch import nn
 
+from aiqvit.harness.memory import keep_freed_memory
 from aiqvit.interfaces import Bits, Job
 from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.capture import Spill
@@ -87,6 +88,7 @@ def show(title: str, seconds: dict[str, float]) -> None:
 
 def main() -> None:
     """Measure and print."""
+    keep_freed_memory()
     torch.manual_seed(0)
     model = timm.create_model("deit_tiny_patch16_224").eval().requires_grad_(False)
     images = torch.randn(64, 3, 224, 224)

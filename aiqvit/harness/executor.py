@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from aiqvit.harness import runner
 from aiqvit.harness.claims import claimed
+from aiqvit.harness.memory import keep_freed_memory
 from aiqvit.harness.partial import Partial
 from aiqvit.harness.spec import Run
 from aiqvit.harness.store import Record, Store, plain
@@ -30,6 +31,7 @@ class Executor:
     def __init__(self, task: Task, store: Store, device: str, batch_size: int, weights: str | None) -> None:
         self.task, self.store, self.device, self.batch_size, self.weights = task, store, device, batch_size, weights
         self._subject: Subject | None = None
+        keep_freed_memory()
 
     def __call__(self, item: Run, fp32: dict | None, force: bool, wait: bool,
                  before: Callable[[], None] = lambda: None) -> tuple[Record, bool] | None:

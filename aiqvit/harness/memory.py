@@ -1,13 +1,29 @@
-"""Peak memory of a part of the process."""
+"""Memory of the process: its peak, and how the C library keeps what was freed."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import resource
 import sys
 from pathlib import Path
 
 import torch
+
+# glibc's mallopt: blocks up to this size come from the heap, which is given back when this much of its end is free
+_KEPT = {-3: 256 * 2**20, -1: 512 * 2**20}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, in bytes
+
+
+def keep_freed_memory() -> None:
+    """Let freed tensors be used again instead of mapped anew, which costs a page fault for every 4 KiB.
+
+    With the defaults a forward pass of a quantized DeiT-Tiny spent a quarter of its time on that. Only glibc has the
+    settings; elsewhere nothing is changed.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in _KEPT.items():
+            mallopt(option, value)
 
 
 def reset_peak(device: str) -> None:
