@@ -125,11 +125,14 @@ class Task(ABC):
     headlines: ClassVar[int] = 1  # how many of `metrics` a printed table shows
     folder: ClassVar[str]  # where the data usually is, relative to the working directory
     pictures: tuple[Path, int] | None = None  # where `draw` is to write a folder a run, and how many
-    limits: Mapping[str, Any] = {}  # the most that a field of a method is by default here, such as `images` or `batch`
     label: str  # `name`, or `name-mini` on the embedded data: the two never share a table
     models: tuple[str, ...]  # the models that `--model all` means
     train_images: int  # how many samples there are to calibrate on
     val_images: int  # how many samples a full evaluation takes
+
+    def limits(self, preset: str) -> Mapping[str, Any]:
+        """The most that a field of a method, such as `images` or `batch`, is by default here."""
+        return {}
 
     @abstractmethod
     def __init__(self, data: str | None = None, strict: bool = False) -> None:

@@ -1,12 +1,13 @@
 """APQ-ViT: towards accurate post-training quantization for vision transformers (Ding et al., ACM MM 2022).
 
 A reimplementation without official code; the paper's formulas are not at hand, so much of it is reconstructed:
-quantizers and scale grid as in PTQ4ViT (twin codes post-GELU), but candidates are scored at the output of the block, by
-squared error times squared gradient, of which the smallest part is left out in every sample ("bottom elimination",
-`rho`). Post-Softmax maps get asymmetric uniform codes, which keep the largest probabilities ("Matthew effect"); the end
-of their range is searched like any other, since the whole range loses nearly everything at 4 bits. Inputs of a block
-are those of full precision; layers are searched in forward order, the others as they stand, not quantized at first. The
-three groups of rows of qkv keep their own base scales and share the factor.
+quantizers and scale grid as in PTQ4ViT (twin codes post-GELU, unsigned ones for inputs without negative values), but
+candidates are scored at the output of the block, by squared error times squared gradient, of which the smallest part is
+left out in every sample ("bottom elimination", `rho`). Post-Softmax maps get asymmetric uniform codes, which keep the
+largest probabilities ("Matthew effect"); the end of their range is searched like any other, since the whole range loses
+nearly everything at 4 bits. Inputs of a block are those of full precision; layers are searched in forward order, the
+others as they stand, not quantized at first. The three groups of rows of qkv keep their own base scales and share the
+factor.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantLayer
 from aiqvit.quant.observers import MinMax
 from aiqvit.quant.quantizers import Float, Quantizer, Uniform
+from aiqvit.quant.signed import Signed
 from aiqvit.quant.surgery import observe, observe_rest, quantize_model
 from aiqvit.quant.twin import TwinGelu
 from aiqvit.recon.capture import Samples, Spill, device_of, first, first_images, unit_inputs, unit_outputs
@@ -51,6 +53,7 @@ class APQViT(Method):
     rounds: int = 3
     rho: float = 0.5  # share of a sample's smallest contributions that is left out
     score_images: int = 0  # images that score a candidate; 0: all
+    unsigned: bool = True  # unsigned codes for inputs that are never negative (behind a ReLU); off: symmetric
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
 
     def quantize(self, job: Job) -> nn.Module:
@@ -79,7 +82,7 @@ class APQViT(Method):
             "weight": lambda: Uniform(w, observer=MinMax(), symmetric=True),
             "weight:qkv": lambda: Uniform(w, 0, MinMax(), symmetric=True),
             "weight:patch_embed": lambda: Uniform(w, 0, MinMax(), symmetric=True),
-            "activation": lambda: Uniform(a, observer=MinMax(), symmetric=True),
+            "activation": lambda: Signed(a, MinMax(), unsigned=self.unsigned),
             "post_softmax": lambda: Uniform(a, observer=MinMax()),
             "post_gelu": lambda: TwinGelu(a, MinMax()),
             "image": Float if self.protocol == "paper" else lambda: Uniform(8, observer=MinMax()),

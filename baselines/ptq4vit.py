@@ -4,7 +4,8 @@ Symmetric quantizers; scales on a grid, weights and inputs in turn, by the squar
 with the squared gradient of a loss. Every layer is searched on full-precision inputs. The authors' loss compares the
 model with itself, so its gradient is 0 but for float noise; here labels are drawn from the model's own softmax
 (`probe`). The twin softmax decodes without the authors' shift (`official_sum` restores it), and zero takes no second
-code of the twin GELU. BasePTQ is `metric=cosine,start=0.5,rounds=1,twin=off`.
+code of the twin GELU. Inputs that are never negative, which transformers for images do not have, get unsigned codes
+(`unsigned`; the authors' code has symmetric ones only). BasePTQ is `metric=cosine,start=0.5,rounds=1,twin=off`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantConv2d, QuantLayer, QuantProduct
 from aiqvit.quant.observers import MinMax
-from aiqvit.quant.quantizers import Float, Uniform
+from aiqvit.quant.quantizers import Float, Quantizer, Uniform
+from aiqvit.quant.signed import Signed
 from aiqvit.quant.surgery import observe_rest, quantize_model
 from aiqvit.quant.twin import Splits, TwinGelu, TwinSoftmax
 from aiqvit.recon.capture import device_of, first_images
@@ -52,6 +54,7 @@ class PTQ4ViT(Method):
     official_sum: bool = False
     score_rows: int = 0  # tokens that score a candidate of a Linear, drawn at random; 0: all
     score_images: int = 0  # images' worth of maps that score one of an attention product or a convolution; 0: all
+    unsigned: bool = True  # unsigned codes for inputs that are never negative (behind a ReLU); off: symmetric
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
 
     def quantize(self, job: Job) -> nn.Module:
@@ -81,7 +84,7 @@ class PTQ4ViT(Method):
             "weight": lambda: Uniform(w, observer=MinMax(), symmetric=True),
             "weight:qkv": lambda: Uniform(w, 0, MinMax(), symmetric=True),
             "weight:patch_embed": lambda: Uniform(w, 0, MinMax(), symmetric=True),
-            "activation": lambda: Uniform(a, observer=MinMax(), symmetric=True),
+            "activation": lambda: Signed(a, MinMax(), unsigned=self.unsigned),
             "image": Float if self.protocol == "paper" else lambda: Uniform(8, observer=MinMax()),
         }
         if self.twin:
@@ -109,6 +112,7 @@ class PTQ4ViT(Method):
 
         raw, fixed = product(layer, x, layer.weight), q_x.role == "image" or isinstance(q_x, Float)
         if not fixed:
+            look(q_x, trace.inputs[0])
             q_x.set_range(-x_high, x_high)
         for _ in range(self.rounds):
             x_hat = x if fixed else q_x.fake(x)
@@ -143,7 +147,8 @@ class PTQ4ViT(Method):
         left, right, gradient = (t[:some].to(device) for t in (*trace.inputs, trace.gradient))
         q_l, q_r = module.left_quantizer, module.right_quantizer
         highs = [group_maxima(t).to(device) for t in trace.inputs]
-        for quantizer, high in zip((q_l, q_r), highs, strict=True):
+        for quantizer, high, seen in zip((q_l, q_r), highs, trace.inputs, strict=True):
+            look(quantizer, seen)
             quantizer.set_range(-high, high)
 
         def multiply(a: Tensor, b: Tensor) -> Tensor:  # (n, M)
@@ -163,6 +168,12 @@ class PTQ4ViT(Method):
     def candidates(self, high: Tensor) -> list[Tensor]:
         """Ranges to try around a base of (G,)."""
         return [high * factor for factor in Grid(self.start, self.end, self.steps).factors()]
+
+
+def look(quantizer: Quantizer, x: Tensor) -> None:
+    """Let a quantizer that can choose its codes see what it will quantize."""
+    if isinstance(quantizer, Signed):
+        quantizer.look(x)
 
 
 def as_rows(y: Tensor) -> Tensor:

@@ -42,13 +42,17 @@ class Coco(Task):
 
             self._mini, self.models, self.batch = mini, mini.MODELS, mini.BATCH
             self._files = files.CocoFolder(mini.prepare(), mini.NAMES, (mini.SIDE, mini.SIDE))
-            self.limits = mini.LIMITS
+            self._limits = mini.LIMITS
         else:
             self._mini, self.models, self.batch = None, MODELS, 1
             self._files = files.CocoFolder(Path(data), CocoDataset.METAINFO["classes"], (1333, 800))
-            self.limits = {"images": 256, "batch": 1, "init_images": 1}
+            self._limits = {"images": 256, "batch": 1, "init_images": 1}
         self.label = "coco-mini" if self._mini else "coco"
         self.train_images, self.val_images = len(self._files.train), len(self._files.val)
+
+    def limits(self, preset: str) -> dict[str, int]:
+        """Images of different sizes go one by one; the embedded ones are fewer, to be done in minutes."""
+        return self._limits
 
     def resolve(self, pattern: str) -> list[str]:
         """`all` means the four detectors of the paper, or the two mini ones; NAME_head8 has predictors of 8 bits."""

@@ -38,7 +38,7 @@ def plan(request: Request, name: str) -> Plan:
         raise UserError(f"--calib {request.calib}: there are only {task.train_images} images to calibrate on")
     preset = request.preset_for(task, device)
     models = request.models(task)
-    built = [(choice, choice.build(preset, task.limits)) for choice in choices if choice.name != REFERENCE]
+    built = [(choice, choice.build(preset, task.limits(preset))) for choice in choices if choice.name != REFERENCE]
     reference = _reference(choices)
     data = task.fingerprint()["checksum"]
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from aiqvit.bench import main as bench
+from aiqvit.harness.options import choose_methods
 from aiqvit.interfaces import Diverged, UserError
 from tasks import point_files, train
 from tasks.modelnet40 import ModelNet40
@@ -146,6 +147,14 @@ def test_calibration_is_drawn_by_the_seed_and_bounded(modelnet, monkeypatch, tmp
     assert len(torch.cat(task.calibration(subject, 9, 0, explicit=True))) == 9
     with pytest.raises(UserError, match="only 12"):
         task.calibration(subject, 13, 0, explicit=True)
+
+
+def test_quick_steps_see_few_of_the_large_shapes(modelnet):
+    large = ModelNet40(str(modelnet))
+    (choice,) = choose_methods("isvit")
+    assert choice.build("quick", large.limits("quick")).batch == 2
+    assert choice.build("paper", large.limits("paper")).batch == choice.method.batch == 64
+    assert large.limits("quick") and not ModelNet40("mini").limits("quick")
 
 
 def test_another_list_is_another_label_and_checksum(modelnet):
