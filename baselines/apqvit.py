@@ -7,7 +7,7 @@ left out in every sample ("bottom elimination", `rho`). Post-Softmax maps get as
 largest probabilities ("Matthew effect"); the end of their range is searched like any other, since the whole range loses
 nearly everything at 4 bits. Inputs of a block are those of full precision; layers are searched in forward order, the
 others as they stand, not quantized at first. The three groups of rows of qkv keep their own base scales and share the
-factor.
+factor. Layers outside of all units (the heads of a detector) get the ranges of least squared error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantLayer
-from aiqvit.quant.observers import MinMax
+from aiqvit.quant.observers import MinMax, Shrink
 from aiqvit.quant.quantizers import Float, Quantizer, Uniform
 from aiqvit.quant.signed import Signed
 from aiqvit.quant.surgery import observe, observe_rest, quantize_model
@@ -32,6 +32,8 @@ from aiqvit.quant.twin import TwinGelu
 from aiqvit.recon.capture import Samples, Spill, device_of, first, first_images, unit_inputs, unit_outputs
 from aiqvit.recon.gradients import probe_loss, traces
 from aiqvit.recon.scale_search import Grid, group_maxima, search_range
+
+OUTSIDE = Shrink(power=2.0, elements=2**18)  # what is in no unit has no block output to be searched by
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ class APQViT(Method):
         for unit in job.units:
             for _, quantizer in sites(model.get_submodule(unit)):
                 quantizer.mode = "on"
+        for _, quantizer in sites(model):
+            if quantizer.mode == "off":
+                quantizer.observer = OUTSIDE
         observe_rest(model, lambda m: job.forward(m, images))
         return model
 
