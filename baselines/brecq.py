@@ -1,10 +1,18 @@
 """BRECQ: pushing the limit of post-training quantization by block reconstruction (Li et al., ICLR 2021), for ViTs.
 
 The authors' code knows CNNs only; as in later ViT papers the unit is a transformer block, and both attention products
-are quantized per tensor. Where the paper and later ports differ: the paper and its code train rounding first
-(activations in full precision), then activation scales, and that is the default; the ports behind most published ViT
-numbers train both at once on full-precision inputs (`joint`). The code's default loss is the squared error, not the
-paper's Fisher weighting (`loss=fisher`); `damping` is the 1 that the code adds to |gradient|, which nearly undoes it.
+are quantized per tensor. Where paper, code and ports differ, the default is what is strongest on ViTs:
+
+- The paper and its code train rounding with activations in full precision, then activation scales (`joint=off`); the
+  ports behind the published ViT numbers train both at once, which is the default: rounding that never sees quantized
+  activations loses far more on a ViT (`results/tuning.md`).
+- Joint training starts from what a unit gets behind its quantized predecessors, as the paper's first phase does; the
+  ports take full-precision inputs (`inputs=fp`).
+- The range of post-Softmax activations is searched by the error of the attention product, as in the ports, which
+  calibrate by the layer's output; the code, for CNNs, knows only the tensor's own error (`softmax=own`).
+- The code's default loss is the squared error, not the paper's Fisher weighting (`loss=fisher`); `damping` is the 1
+  that the code adds to |gradient|, which nearly undoes it.
+
 The loss is divided by its first value, as the ViT ports do, so `penalty` means the same for every unit.
 """
 
@@ -18,13 +26,15 @@ import torch
 from torch import nn
 
 from aiqvit.interfaces import Job, Method
-from aiqvit.quant.observers import Shrink
+from aiqvit.quant.observers import FocusGrid, Shrink
 from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.surgery import set_mode
 from aiqvit.recon.gradients import output_importance
 from aiqvit.recon.loop import Schedule
 from aiqvit.recon.rounded import RoundingRates, train_rounding
 from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
+
+BY_PRODUCT = FocusGrid(lows=(0.0,), steps=99)  # ranges from 0 up to 1 / keys .. 1, by the error of the product
 
 
 @dataclass(frozen=True)
@@ -35,21 +45,24 @@ class BRECQ(Method):
     note: ClassVar[str] = "CNN method; ported to transformer blocks as in later papers."
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
-        "quick": {"images": 512, "batch": 8, "steps": 240, "scale_steps": 80, "rounding_rate": 2e-2,
-                  "level_rate": 0.08, "loss": "relative"},
+        "quick": {"images": 512, "batch": 8, "steps": 320, "scale_steps": 80, "rounding_rate": 0.2, "level_rate": 0.3,
+                  "penalty": 0.1, "loss": "relative"},
         "smoke": {"images": 8, "batch": 4, "steps": 3, "scale_steps": 2, "init_images": 4, "elements": 2**12},
     }
 
     images: int = 1024
     batch: int = 32
     steps: int = 20000  # rounding, a unit
-    scale_steps: int = 5000  # activation scales, a unit; joint training has none
+    scale_steps: int = 5000  # activation scales alone, a unit, after rounding; joint training has none
     rounding_rate: float = 1e-3  # Adam on alpha
-    scale_rate: float = 4e-4  # Adam on activation scales (4e-5 in the joint ports)
+    scale_rate: float = 4e-5  # Adam on activation scales in joint training
+    second_rate: float = 4e-4  # the same in the second phase
     level_rate: float = 0.0  # the same in levels by which an end of the range moves, for short schedules; 0: scale_rate
     penalty: float = 0.01  # lambda of the rounding regulariser
     warm_up: float = 0.2  # fraction of the steps without it
-    joint: bool = False
+    joint: bool = True  # rounding and activation scales at once
+    inputs: Literal["quantized", "fp"] = "quantized"  # of joint training
+    softmax: Literal["output", "own"] = "output"  # error by which the range of post-Softmax activations is searched
     loss: Literal["mse", "relative", "fisher"] = "mse"
     damping: float = 1.0  # added to |gradient| by fisher
     head: bool = True  # reconstruct the head too
@@ -83,6 +96,7 @@ class BRECQ(Method):
             "weight": lambda: Uniform(w, 0, Shrink()),
             "activation": lambda: Uniform(a, observer=search),
             "image": lambda: Uniform(8, observer=search),
+            "post_softmax": lambda: Uniform(a, observer=BY_PRODUCT if self.softmax == "output" else search),
         }
         return scheme | (eight_bit_ends(search) if self.protocol == "paper" else {})
 
@@ -90,21 +104,21 @@ class BRECQ(Method):
         """Train one unit; return its log entry."""
         began, loss = time.perf_counter(), "mse" if self.loss == "fisher" else self.loss
         if self.joint:
-            losses = train_rounding(data, Schedule(self.steps, self.batch, loss, mix=1.0),
-                                    self.rates(self.rounding_rate, scales=True), generator, job.progress)
+            losses = train_rounding(data, Schedule(self.steps, self.batch, loss, mix=float(self.inputs == "fp")),
+                                    self.rates(self.rounding_rate, self.scale_rate), generator, job.progress)
         else:
             set_mode(data.unit, "off", weights=False)
             losses = train_rounding(data, Schedule(self.steps, self.batch, loss),
-                                    self.rates(self.rounding_rate, scales=False), generator, job.progress)
+                                    self.rates(self.rounding_rate), generator, job.progress)
             set_mode(data.unit, "on", weights=False)
             data.importance = None  # of the rounding alone
             losses["scales"] = train_rounding(data, Schedule(self.scale_steps, self.batch, "l2.4", mix=1.0),
-                                              self.rates(0.0, scales=True), generator, job.progress)
+                                              self.rates(0.0, self.second_rate), generator, job.progress)
         return {**losses, "seconds": round(time.perf_counter() - began, 2)}
 
-    def rates(self, rounding: float, scales: bool) -> RoundingRates:
+    def rates(self, rounding: float, scale: float = 0.0) -> RoundingRates:
         """The learning rates of a phase."""
-        return RoundingRates(rounding, self.scale_rate * scales, self.level_rate * scales, self.penalty, self.warm_up)
+        return RoundingRates(rounding, scale, self.level_rate * bool(scale), self.penalty, self.warm_up)
 
 
 def eight_bit_ends(search: Shrink) -> dict:

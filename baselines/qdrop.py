@@ -2,8 +2,10 @@
 
 As BRECQ, but rounding and activation scales are trained at once, half of the input elements of a unit come from the
 full-precision model, and half of the elements of every activation inside it are not quantized, drawn anew each step.
-Published for CNNs; ported to transformer blocks as in later papers. The authors' gradient scaling of LSQ changes
-nothing under Adam and is left out. The loss is divided by its first value, as the ViT ports do.
+Published for CNNs; ported to transformer blocks as in later papers. As in the ports, which calibrate by the layer's
+output, the range of post-Softmax activations is searched by the error of the attention product; the code, for CNNs,
+knows only the tensor's own error (`softmax=own`). The authors' gradient scaling of LSQ changes nothing under Adam and
+is left out. The loss is divided by its first value, as the ViT ports do.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from aiqvit.quant.quantizers import Uniform
 from aiqvit.recon.loop import Schedule
 from aiqvit.recon.rounded import RoundingRates, train_rounding
 from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
-from baselines.brecq import eight_bit_ends
+from baselines.brecq import BY_PRODUCT, eight_bit_ends
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class QDrop(Method):
     note: ClassVar[str] = "CNN method; ported to transformer blocks as in later papers."
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
-        "quick": {"images": 512, "batch": 8, "steps": 320, "rounding_rate": 5e-2, "level_rate": 0.02,
+        "quick": {"images": 512, "batch": 8, "steps": 320, "rounding_rate": 0.2, "level_rate": 0.3, "penalty": 0.1,
                   "loss": "relative", "init_images": 64},
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20},
     }
@@ -48,6 +50,7 @@ class QDrop(Method):
     penalty: float = 0.01  # lambda of the rounding regulariser
     warm_up: float = 0.2  # fraction of the steps without it
     loss: Literal["mse", "relative"] = "mse"
+    softmax: Literal["output", "own"] = "output"  # error by which the range of post-Softmax activations is searched
     head: bool = True  # reconstruct the head too, by the KL divergence of its logits
     init_images: int = 256  # images that set the ranges
     elements: int = 2**14  # values of an activation tensor on which its range is searched
@@ -75,6 +78,7 @@ class QDrop(Method):
             "weight": lambda: Uniform(w, 0, Shrink()),
             "activation": lambda: Uniform(a, observer=search[a]),
             "image": lambda: Uniform(8, observer=search[8]),
+            "post_softmax": lambda: Uniform(a, observer=BY_PRODUCT if self.softmax == "output" else search[a]),
         }
         return scheme | (eight_bit_ends(Shrink(elements=self.elements)) if self.protocol == "paper" else {})
 

@@ -35,14 +35,24 @@ def test_every_unit_is_logged_and_activations_are_per_tensor(cls, family):
 
 
 @pytest.mark.parametrize("cls, settings", [
-    (BRECQ, {"joint": True}), (BRECQ, {"loss": "fisher"}), (BRECQ, {"loss": "relative"}), (BRECQ, {"head": False}),
-    (BRECQ, {"loss": "fisher", "damping": 0.0}), (BRECQ, {"protocol": "paper"}), (BRECQ, {"scale_steps": 20}),
+    (BRECQ, {"joint": False}), (BRECQ, {"loss": "fisher"}), (BRECQ, {"loss": "relative"}), (BRECQ, {"head": False}),
+    (BRECQ, {"loss": "fisher", "damping": 0.0}), (BRECQ, {"protocol": "paper"}), (BRECQ, {"inputs": "fp"}),
+    (BRECQ, {"softmax": "own"}), (QDrop, {"softmax": "own"}),
     (QDrop, {"drop": 0.1}), (QDrop, {"loss": "relative"}), (QDrop, {"head": False}), (QDrop, {"protocol": "paper"}),
 ])
 def test_every_switch_changes_the_result(cls, settings):
     with torch.no_grad():
         changed, base = run(cls, **{**LONGER, **settings})[0](images()), run(cls, **LONGER)[0](images())
     assert changed.isfinite().all() and not torch.equal(changed, base)
+
+
+def test_scales_alone_are_a_second_phase_of_brecq_that_joint_training_does_not_have():
+    logs = [run(BRECQ, **LONGER, joint=joint, scale_steps=steps)[1] for joint in (False, True) for steps in (2, 20)]
+    two, joint = ([[e["loss_after"], e.get("scales", {}).get("loss_after")] for log in pair for e in log]
+                  for pair in (logs[:2], logs[2:]))
+    half = len(two) // 2
+    assert two[:half] != two[half:] and joint[:half] == joint[half:]
+    assert all(scales is not None for _, scales in two) and all(scales is None for _, scales in joint)
 
 
 @pytest.mark.parametrize("settings", [{"official_levels": True}, {"loss": "relative"}, {"head": False},
