@@ -1,7 +1,7 @@
 """BRECQ: pushing the limit of post-training quantization by block reconstruction (Li et al., ICLR 2021), for ViTs.
 
 The authors' code knows CNNs only; as in later ViT papers the unit is a transformer block, and both attention products
-are quantized per tensor. Where paper, code and ports differ, the default is what is strongest on ViTs:
+are quantized per tensor. Where paper, code and ports differ:
 
 - The paper and its code train rounding with activations in full precision, then activation scales (`joint=off`); the
   ports behind the published ViT numbers train both at once, which is the default: rounding that never sees quantized
