@@ -78,7 +78,7 @@ class AIQViT(Method):
     drop_path: float = 0.1  # of a candidate in the search
     second_order: float = 0.0  # step of DARTS's second-order gradient for the rank scores; 0 takes the first order
     decoding: Literal["affine", "intzp", "zero_low"] = "affine"  # of DFQ
-    loss: Literal["relative", "mse", "frobenius"] = "relative"  # each channel to its power; frobenius is Eq. 10
+    loss: Literal["relative", "tokenwise", "mse", "frobenius"] = "relative"  # frobenius is Eq. 10
     target: Literal["fp_of_fp", "fp_of_q"] = "fp_of_fp"  # fp_of_q is Eq. 10 read literally
     order: Literal["reparam_then_recon", "recon_then_reparam"] = "reparam_then_recon"
     head: bool = False  # reconstruct the head too: it sees one token an image and overfits (results/tuning.md)

@@ -63,7 +63,7 @@ class BRECQ(Method):
     joint: bool = True  # rounding and activation scales at once
     inputs: Literal["quantized", "fp"] = "quantized"  # of joint training
     softmax: Literal["output", "own"] = "output"  # error by which the range of post-Softmax activations is searched
-    loss: Literal["mse", "relative", "fisher"] = "mse"
+    loss: Literal["mse", "relative", "tokenwise", "fisher"] = "mse"
     damping: float = 1.0  # added to |gradient| by fisher
     head: bool = True  # reconstruct the head too
     init_images: int = 64  # images that set the ranges

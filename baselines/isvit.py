@@ -44,7 +44,7 @@ class ISViT(Method):
     rate: float = 4e-5  # Adam on weights and biases
     fractions: tuple[float, ...] = (0.97, 0.98, 0.99, 0.995, 0.9995, 0.9997, 0.9999, 0.99995, 0.99999)  # weights
     official_levels: bool = False
-    loss: Literal["mse", "relative"] = "mse"
+    loss: Literal["mse", "relative", "tokenwise"] = "mse"
     head: bool = True  # reconstruct the head too
     init_images: int = 64  # images that set the ranges
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized

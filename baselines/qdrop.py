@@ -36,7 +36,7 @@ class QDrop(Method):
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
         "quick": {"images": 512, "batch": 8, "steps": 320, "rounding_rate": 0.2, "level_rate": 0.3, "penalty": 0.1,
-                  "loss": "relative", "init_images": 64},
+                  "loss": "tokenwise", "init_images": 64},
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20},
     }
 
@@ -49,7 +49,7 @@ class QDrop(Method):
     drop: float = 0.5  # share of elements not quantized while training
     penalty: float = 0.01  # lambda of the rounding regulariser
     warm_up: float = 0.2  # fraction of the steps without it
-    loss: Literal["mse", "relative"] = "mse"
+    loss: Literal["mse", "relative", "tokenwise"] = "mse"
     softmax: Literal["output", "own"] = "output"  # error by which the range of post-Softmax activations is searched
     head: bool = True  # reconstruct the head too, by the KL divergence of its logits
     init_images: int = 256  # images that set the ranges

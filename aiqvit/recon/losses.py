@@ -30,6 +30,18 @@ def relative(output: Tensor, target: Tensor) -> Tensor:
     return (error / power).mean() + error.mean() / power.mean()
 
 
+def tokenwise(output: Tensor, target: Tensor) -> Tensor:
+    """Each channel in units of its root mean square, the squared error of a token over the token's own mean square.
+
+    What a LayerNorm behind the unit sees, as it divides each token by its size: a few tokens of huge values weigh no
+    more than others, so where these are out of reach (clipped), what can be kept is kept. Tokens below a tenth of the
+    usual size count as of that.
+    """
+    size = target.square().mean(tuple(range(target.dim() - 1))).clamp(min=1e-12).sqrt()  # (C,)
+    error = ((output - target) / size).square().mean(-1)  # (B, ...)
+    return (error / (target / size).square().mean(-1).clamp(min=0.01)).mean()
+
+
 def power(output: Tensor, target: Tensor) -> Tensor:
     """BRECQ's loss for activation scales: mean of |error|^2.4."""
     return (output - target).abs().pow(2.4).mean()
@@ -41,7 +53,8 @@ def divergence(output: Tensor, target: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "frobenius": frobenius, "mse": squared, "relative": relative, "l2.4": power, "kl": divergence}
+    "frobenius": frobenius, "mse": squared, "relative": relative, "tokenwise": tokenwise, "l2.4": power,
+    "kl": divergence}
 
 
 def sample_norms(output: Tensor, target: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def test_every_unit_is_logged_and_activations_are_per_tensor(cls, family):
     (BRECQ, {"joint": False}), (BRECQ, {"loss": "fisher"}), (BRECQ, {"loss": "relative"}), (BRECQ, {"head": False}),
     (BRECQ, {"loss": "fisher", "damping": 0.0}), (BRECQ, {"protocol": "paper"}), (BRECQ, {"inputs": "fp"}),
     (BRECQ, {"softmax": "own"}), (QDrop, {"softmax": "own"}),
-    (QDrop, {"drop": 0.1}), (QDrop, {"loss": "relative"}), (QDrop, {"head": False}), (QDrop, {"protocol": "paper"}),
+    (QDrop, {"drop": 0.1}), (QDrop, {"loss": "tokenwise"}), (QDrop, {"head": False}), (QDrop, {"protocol": "paper"}),
 ])
 def test_every_switch_changes_the_result(cls, settings):
     with torch.no_grad():

@@ -23,7 +23,7 @@ def linear_data(count: int = 12) -> UnitData:
     return UnitData("unit", unit, inputs, inputs, targets)
 
 
-@pytest.mark.parametrize("loss", ("mse", "frobenius", "relative"))
+@pytest.mark.parametrize("loss", ("mse", "frobenius", "relative", "tokenwise"))
 def test_reconstruction_lowers_the_error(loss):
     data = linear_data()
     before = all_norms(data).mean()

@@ -2,7 +2,7 @@
 
 import torch
 
-from aiqvit.recon.losses import LOSSES, frobenius, relative, squared
+from aiqvit.recon.losses import LOSSES, frobenius, relative, squared, tokenwise
 
 
 def test_losses_are_the_explicit_sums():
@@ -17,3 +17,17 @@ def test_losses_are_the_explicit_sums():
     in_all = ((a - b) ** 2).sum() / (b**2).sum()
     torch.testing.assert_close(relative(a, b), by_channel + in_all)
     torch.testing.assert_close(relative(a * 100, b * 100), by_channel + in_all)
+
+
+def test_tokenwise_counts_a_token_of_huge_values_like_any_other():
+    a, b = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
+    size = (b**2).sum((0, 1)).div(12).sqrt()
+    shares = [((x - y) / size).norm() ** 2 / (y / size).norm() ** 2
+              for x, y in zip(a.flatten(0, 1), b.flatten(0, 1), strict=True)]
+    torch.testing.assert_close(tokenwise(a, b), sum(shares) / 12)
+    b[0, 0] = 1e4
+    clipped = b.clone()
+    clipped[0, 0] = 0.0
+    torch.testing.assert_close(tokenwise(clipped, b), torch.tensor(1 / 12), rtol=1e-3, atol=0)  # one token in twelve
+    assert relative(clipped, b) > 1.0
+    assert tokenwise(torch.ones(2, 3), torch.zeros(2, 3)).isfinite()  # a dead token
