@@ -60,7 +60,8 @@ class AIQViT(Method):
         "figure4b": ("images=64", "images=128", "images=256", "images=512", "images=1024"),
         "specification": ("", "form=outside", "form=qllm", "target=fp_of_q", "order=recon_then_reparam",
                           "decoding=intzp", "decoding=zero_low", "refresh=1", "refresh=10", "ranks=20,60,100",
-                          "full_rank=off", "loss=frobenius", "loss=mse", "inherit=off", "head=on", "protocol=paper"),
+                          "full_rank=off", "loss=frobenius", "loss=mse", "loss=token,ranges=token", "inherit=off",
+                          "head=on", "protocol=paper"),
     }
 
     images: int = 1024  # calibration images
@@ -78,7 +79,8 @@ class AIQViT(Method):
     drop_path: float = 0.1  # of a candidate in the search
     second_order: float = 0.0  # step of DARTS's second-order gradient for the rank scores; 0 takes the first order
     decoding: Literal["affine", "intzp", "zero_low"] = "affine"  # of DFQ
-    loss: Literal["relative", "tokenwise", "mse", "frobenius"] = "relative"  # frobenius is Eq. 10
+    loss: Literal["relative", "tokenwise", "token", "mse", "frobenius"] = "relative"  # frobenius is Eq. 10
+    ranges: Literal["own", "token"] = "own"  # error that sets activation ranges; token: each token in units of its size
     target: Literal["fp_of_fp", "fp_of_q"] = "fp_of_fp"  # fp_of_q is Eq. 10 read literally
     order: Literal["reparam_then_recon", "recon_then_reparam"] = "reparam_then_recon"
     head: bool = False  # reconstruct the head too: it sees one token an image and overfits (results/tuning.md)
@@ -117,7 +119,7 @@ class AIQViT(Method):
         focus = FocusGrid(images=self.focus_images)
         scheme = {
             "weight": lambda: Uniform(w, 0, PercentileMSE(WEIGHT_FRACTIONS, by_output=True)),
-            "activation": lambda: Uniform(a, observer=PercentileMSE(by_output=True)),
+            "activation": lambda: Uniform(a, observer=PercentileMSE(by_output=True, by_token=self.ranges == "token")),
             "image": Float if self.protocol == "paper" else lambda: Uniform(8),
             "post_layernorm": lambda: Uniform(a, -1, include_zero=False),
         }

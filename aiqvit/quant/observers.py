@@ -59,11 +59,16 @@ class MinMax:
 
 @dataclass(frozen=True)
 class PercentileMSE:
-    """RepQ-ViT's search: clip both tails at each fraction, keep the least squared error (Li et al. 2023)."""
+    """RepQ-ViT's search: clip both tails at each fraction, keep the least squared error (Li et al. 2023).
+
+    With `by_token` a token (the last dimension) counts in units of its own size, so that a few of huge values do not
+    set the range of all.
+    """
 
     fractions: tuple[float, ...] = (0.999, 0.9999, 0.99999)
     power: float = 2.0
     by_output: bool = False
+    by_token: bool = False
 
     def ranges(self, x: Tensor) -> Iterator[Range]:
         """Yield a range a fraction p: the quantiles 1 - p and p of x: (G, n)."""

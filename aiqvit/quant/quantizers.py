@@ -65,6 +65,9 @@ class Quantizer(nn.Module):
         """Choose the range of `x` by this quantizer's observer, on its first `observer.images` rows if it says so."""
         x = x[: getattr(self.observer, "images", None)]
         objective = objective if getattr(self.observer, "by_output", False) else None
+        if objective is None and getattr(self.observer, "by_token", False):
+            size = x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)  # (..., 1)
+            objective = size.reciprocal().mul
         if self.axis is None and (elements := getattr(self.observer, "elements", 0)):
             x = thinned(x, elements)
         groups = self._grouped(x)

@@ -42,6 +42,12 @@ def tokenwise(output: Tensor, target: Tensor) -> Tensor:
     return (error / (target / size).square().mean(-1).clamp(min=0.01)).mean()
 
 
+def token(output: Tensor, target: Tensor) -> Tensor:
+    """The same without the units of channels: a token's squared error over its mean square, averaged over tokens."""
+    size = target.square().mean(-1)  # (B, ...)
+    return ((output - target).square().mean(-1) / (size + 1e-3 * size.mean() + 1e-12)).mean()
+
+
 def power(output: Tensor, target: Tensor) -> Tensor:
     """BRECQ's loss for activation scales: mean of |error|^2.4."""
     return (output - target).abs().pow(2.4).mean()
@@ -53,8 +59,8 @@ def divergence(output: Tensor, target: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "frobenius": frobenius, "mse": squared, "relative": relative, "tokenwise": tokenwise, "l2.4": power,
-    "kl": divergence}
+    "frobenius": frobenius, "mse": squared, "relative": relative, "tokenwise": tokenwise, "token": token,
+    "l2.4": power, "kl": divergence}
 
 
 def sample_norms(output: Tensor, target: Tensor) -> Tensor:

@@ -49,6 +49,18 @@ def test_the_chosen_range_has_the_least_error_of_all_candidates(observer):
     torch.testing.assert_close(chosen, least)
 
 
+def test_by_token_no_token_counts_more_than_another():
+    torch.manual_seed(0)
+    x = torch.randn(2, 50, 16)
+    x[0, 0, 0] = 400.0  # least squares must keep it; for the other 99 tokens everything would be 0
+    plain, by_token = (Uniform(4, observer=PercentileMSE((0.99, 1.0), by_token=choice)) for choice in (False, True))
+    for q in (plain, by_token):
+        q.observe(x)
+    errors = {q: ((q.fake(x) - x).norm(dim=-1) / x.norm(dim=-1)).square().mean() for q in (plain, by_token)}
+    assert plain.scale > 20 and by_token.scale < 1
+    assert errors[by_token] < 0.1 < 0.9 < errors[plain]
+
+
 def test_min_max_clips_nothing():
     x = torch.randn(1000)
     q = Uniform(8, observer=MinMax())

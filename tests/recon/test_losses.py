@@ -2,7 +2,7 @@
 
 import torch
 
-from aiqvit.recon.losses import LOSSES, frobenius, relative, squared, tokenwise
+from aiqvit.recon.losses import LOSSES, frobenius, relative, squared, token, tokenwise
 
 
 def test_losses_are_the_explicit_sums():
@@ -31,3 +31,9 @@ def test_tokenwise_counts_a_token_of_huge_values_like_any_other():
     torch.testing.assert_close(tokenwise(clipped, b), torch.tensor(1 / 12), rtol=1e-3, atol=0)  # one token in twelve
     assert relative(clipped, b) > 1.0
     assert tokenwise(torch.ones(2, 3), torch.zeros(2, 3)).isfinite()  # a dead token
+    assert token(torch.ones(2, 3), torch.zeros(2, 3)).isfinite()
+    torch.testing.assert_close(token(clipped, b), torch.tensor(1 / 12), rtol=5e-2, atol=0)
+    calm = b[1:]
+    explicit = sum((x - y).norm() ** 2 / y.norm() ** 2 for x, y in
+                   zip(a[1:].flatten(0, 1), calm.flatten(0, 1), strict=True)) / 8
+    torch.testing.assert_close(token(a[1:], calm), explicit, rtol=1e-1, atol=0)  # but for the floor of a small token
