@@ -80,7 +80,7 @@ class AIQViT(Method):
     second_order: float = 0.0  # step of DARTS's second-order gradient for the rank scores; 0 takes the first order
     decoding: Literal["affine", "intzp", "zero_low"] = "affine"  # of DFQ
     loss: Literal["relative", "tokenwise", "token", "mse", "frobenius"] = "relative"  # frobenius is Eq. 10
-    ranges: Literal["own", "token"] = "own"  # error that sets activation ranges; token: each token in units of its size
+    ranges: Literal["own", "token"] = "own"  # error that sets ranges per tensor; token: each token in units of its size
     target: Literal["fp_of_fp", "fp_of_q"] = "fp_of_fp"  # fp_of_q is Eq. 10 read literally
     order: Literal["reparam_then_recon", "recon_then_reparam"] = "reparam_then_recon"
     head: bool = False  # reconstruct the head too: it sees one token an image and overfits (results/tuning.md)

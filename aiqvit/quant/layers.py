@@ -60,6 +60,7 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         super().__init__(source.in_channels, source.out_channels, source.kernel_size, source.stride, source.padding,
                          source.dilation, source.groups, False, source.padding_mode, device="meta")
         self.adopt(source, inputs, weights)
+        inputs.features = 1
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, in, H, W) to (B, out, H', W')."""

@@ -61,8 +61,8 @@ class MinMax:
 class PercentileMSE:
     """RepQ-ViT's search: clip both tails at each fraction, keep the least squared error (Li et al. 2023).
 
-    With `by_token` a token (the last dimension) counts in units of its own size, so that a few of huge values do not
-    set the range of all.
+    With `by_token` a token (a pixel, in front of a convolution) counts in units of its own size, so that a few of huge
+    values do not set the range of all; where `by_output` has a product to judge by, that comes first.
     """
 
     fractions: tuple[float, ...] = (0.999, 0.9999, 0.99999)

@@ -36,6 +36,7 @@ class Quantizer(nn.Module):
         self.mode = "off"
         self.drop = 0.0  # while gradients flow, share of elements that are not quantized (QDrop)
         self.role = ""  # set by surgery
+        self.features = -1  # the dimension that makes up a token; 1 in front of a convolution
         self.note = ""  # printed in the scheme card, for example when a switch allows more than 2^b codes
 
     @property
@@ -66,7 +67,7 @@ class Quantizer(nn.Module):
         x = x[: getattr(self.observer, "images", None)]
         objective = objective if getattr(self.observer, "by_output", False) else None
         if objective is None and getattr(self.observer, "by_token", False):
-            size = x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)  # (..., 1)
+            size = x.square().mean(self.features, keepdim=True).sqrt().clamp(min=1e-6)  # (..., 1), of each token
             objective = size.reciprocal().mul
         if self.axis is None and (elements := getattr(self.observer, "elements", 0)):
             x = thinned(x, elements)

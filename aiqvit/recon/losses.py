@@ -43,7 +43,10 @@ def tokenwise(output: Tensor, target: Tensor) -> Tensor:
 
 
 def token(output: Tensor, target: Tensor) -> Tensor:
-    """The same without the units of channels: a token's squared error over its mean square, averaged over tokens."""
+    """The same without the units of channels: a token's squared error over its mean square, averaged over tokens.
+
+    A thousandth of the usual mean square is added to each, for tokens of next to nothing.
+    """
     size = target.square().mean(-1)  # (B, ...)
     return ((output - target).square().mean(-1) / (size + 1e-3 * size.mean() + 1e-12)).mean()
 

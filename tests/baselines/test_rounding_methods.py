@@ -38,7 +38,8 @@ def test_every_unit_is_logged_and_activations_are_per_tensor(cls, family):
     (BRECQ, {"joint": False}), (BRECQ, {"loss": "fisher"}), (BRECQ, {"loss": "relative"}), (BRECQ, {"head": False}),
     (BRECQ, {"loss": "fisher", "damping": 0.0}), (BRECQ, {"protocol": "paper"}), (BRECQ, {"inputs": "fp"}),
     (BRECQ, {"softmax": "own"}), (QDrop, {"softmax": "own"}),
-    (QDrop, {"drop": 0.1}), (QDrop, {"loss": "tokenwise"}), (QDrop, {"head": False}), (QDrop, {"protocol": "paper"}),
+    (QDrop, {"drop": 0.1}), (QDrop, {"loss": "relative"}), (QDrop, {"head": False}), (QDrop, {"protocol": "paper"}),
+    (QDrop, {"loss": "tokenwise"}), (BRECQ, {"loss": "tokenwise"}),
 ])
 def test_every_switch_changes_the_result(cls, settings):
     with torch.no_grad():
@@ -55,8 +56,8 @@ def test_scales_alone_are_a_second_phase_of_brecq_that_joint_training_does_not_h
     assert all(scales is not None for _, scales in two) and all(scales is None for _, scales in joint)
 
 
-@pytest.mark.parametrize("settings", [{"official_levels": True}, {"loss": "relative"}, {"head": False},
-                                      {"protocol": "paper"}, {"rate": 1e-3}])
+@pytest.mark.parametrize("settings", [{"official_levels": True}, {"loss": "relative"}, {"loss": "tokenwise"},
+                                      {"head": False}, {"protocol": "paper"}, {"rate": 1e-3}])
 def test_every_switch_of_isvit_changes_the_result(settings):
     with torch.no_grad():
         changed, base = run(ISViT, steps=20, **settings)[0](images()), run(ISViT, steps=20)[0](images())

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from aiqvit.quant.layers import QuantLinear, QuantMatMul
+from aiqvit.quant.layers import QuantConv2d, QuantLinear, QuantMatMul
 from aiqvit.quant.observers import (
     FocusGrid,
     MinMax,
@@ -59,6 +60,19 @@ def test_by_token_no_token_counts_more_than_another():
     errors = {q: ((q.fake(x) - x).norm(dim=-1) / x.norm(dim=-1)).square().mean() for q in (plain, by_token)}
     assert plain.scale > 20 and by_token.scale < 1
     assert errors[by_token] < 0.1 < 0.9 < errors[plain]
+
+
+def test_in_front_of_a_convolution_a_token_is_a_pixel():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(16, 4, 1)
+    search = PercentileMSE((0.98, 1.0), by_token=True)
+    layer = QuantConv2d(conv, Uniform(4, observer=search), Uniform(4, 0))
+    x = torch.randn(2, 50, 16)
+    x[0, :3, 0] = 400.0
+    tokens = Uniform(4, observer=search)
+    tokens.observe(x)
+    layer.input_quantizer.observe(x.view(2, 10, 5, 16).permute(0, 3, 1, 2))
+    assert layer.input_quantizer.scale == tokens.scale
 
 
 def test_min_max_clips_nothing():
