@@ -60,7 +60,7 @@ class AIQViT(Method):
         "figure4b": ("images=64", "images=128", "images=256", "images=512", "images=1024"),
         "specification": ("", "form=outside", "form=qllm", "target=fp_of_q", "order=recon_then_reparam",
                           "decoding=intzp", "decoding=zero_low", "refresh=1", "refresh=10", "ranks=20,60,100",
-                          "full_rank=off", "loss=frobenius", "loss=mse", "loss=token,ranges=token", "inherit=off",
+                          "full_rank=off", "loss=frobenius", "loss=mse", "loss=relative,ranges=own", "inherit=off",
                           "head=on", "protocol=paper"),
     }
 
@@ -79,8 +79,8 @@ class AIQViT(Method):
     drop_path: float = 0.1  # of a candidate in the search
     second_order: float = 0.0  # step of DARTS's second-order gradient for the rank scores; 0 takes the first order
     decoding: Literal["affine", "intzp", "zero_low"] = "affine"  # of DFQ
-    loss: Literal["relative", "tokenwise", "token", "mse", "frobenius"] = "relative"  # frobenius is Eq. 10
-    ranges: Literal["own", "token"] = "own"  # error that sets ranges per tensor; token: each token in units of its size
+    loss: Literal["token", "tokenwise", "relative", "mse", "frobenius"] = "token"  # frobenius is Eq. 10
+    ranges: Literal["token", "own"] = "token"  # error that sets ranges per tensor; token: each token in its own units
     target: Literal["fp_of_fp", "fp_of_q"] = "fp_of_fp"  # fp_of_q is Eq. 10 read literally
     order: Literal["reparam_then_recon", "recon_then_reparam"] = "reparam_then_recon"
     head: bool = False  # reconstruct the head too: it sees one token an image and overfits (results/tuning.md)
