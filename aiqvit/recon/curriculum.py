@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 
-from aiqvit.recon.loop import all_norms, uniform_sampler
+from aiqvit.recon.loop import all_norms
 from aiqvit.recon.walk import UnitData
 
 
@@ -19,24 +18,22 @@ def pace(step: int, steps: int, start: float = 0.5) -> float:
 class Curriculum:
     """Batches of the easiest fraction `pace` of the samples; hardness is the Frobenius error of the present unit.
 
-    Samples are ranked again `refresh` times, evenly over the steps.
+    Samples are ranked again `refresh` times, evenly over the steps. Batches are drawn by random passes without
+    replacement; a sample that comes into use in the middle of a pass takes part from the next one on.
     """
 
     def __init__(self, data: UnitData, steps: int, batch: int, generator: torch.Generator, start: float = 0.5,
                  refresh: int = 10) -> None:
         self.data, self.steps, self.batch, self.generator = data, steps, batch, generator
         self.start, self.every = start, max(steps // max(refresh, 1), 1)
-        self.order = torch.arange(len(data.inputs))
-        self._draw: Callable[[int], list[int]] = lambda step: []
-        self._size = 0
+        self.order, self._queue = torch.arange(len(data.inputs)), []
 
     def __call__(self, step: int) -> list[int]:
         """Indices of the batch of this step."""
-        rerank = step % self.every == 0
-        if rerank:
+        if step % self.every == 0:
             self.order = all_norms(self.data).argsort()  # easiest first
-        size = math.ceil(pace(step, self.steps, self.start) * len(self.order))
-        if rerank or size != self._size:
-            self._size = size
-            self._draw = uniform_sampler(self.order[:size], self.batch, self.generator)
-        return self._draw(step)
+        pool = self.order[:math.ceil(pace(step, self.steps, self.start) * len(self.order))]
+        while len(self._queue) < min(self.batch, len(pool)):
+            self._queue.extend(pool[torch.randperm(len(pool), generator=self.generator)].tolist())
+        batch, self._queue = self._queue[:self.batch], self._queue[self.batch:]
+        return batch
