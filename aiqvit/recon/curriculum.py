@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from aiqvit.recon.loop import all_norms
+from aiqvit.recon.loop import all_norms, passes
 from aiqvit.recon.walk import UnitData
 
 
@@ -24,16 +24,16 @@ class Curriculum:
 
     def __init__(self, data: UnitData, steps: int, batch: int, generator: torch.Generator, start: float = 0.5,
                  refresh: int = 10) -> None:
-        self.data, self.steps, self.batch, self.generator = data, steps, batch, generator
-        self.start, self.every = start, max(steps // max(refresh, 1), 1)
-        self.order, self._queue = torch.arange(len(data.inputs)), []
+        self.data, self.steps, self.start, self.every = data, steps, start, max(steps // max(refresh, 1), 1)
+        self.order = torch.arange(len(data.inputs))
+        self._draw = passes(self.pool, batch, generator)
 
     def __call__(self, step: int) -> list[int]:
         """Indices of the batch of this step."""
         if step % self.every == 0:
             self.order = all_norms(self.data).argsort()  # easiest first
-        pool = self.order[:math.ceil(pace(step, self.steps, self.start) * len(self.order))]
-        while len(self._queue) < min(self.batch, len(pool)):
-            self._queue.extend(pool[torch.randperm(len(pool), generator=self.generator)].tolist())
-        batch, self._queue = self._queue[:self.batch], self._queue[self.batch:]
-        return batch
+        return self._draw(step)
+
+    def pool(self, step: int) -> torch.Tensor:
+        """Indices of the samples in use at this step."""
+        return self.order[:math.ceil(pace(step, self.steps, self.start) * len(self.order))]

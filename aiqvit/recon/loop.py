@@ -149,11 +149,17 @@ def reconstruct(
 
 def uniform_sampler(pool: Tensor, batch: int, generator: torch.Generator) -> Callable[[int], list[int]]:
     """Batches from `pool` (n,) by random passes without replacement."""
+    return passes(lambda step: pool, batch, generator)
+
+
+def passes(pool: Callable[[int], Tensor], batch: int, generator: torch.Generator) -> Callable[[int], list[int]]:
+    """Batches by random passes without replacement, each over what `pool(step)` is when it begins."""
     queue: list[int] = []
 
-    def sample(_: int) -> list[int]:
-        while len(queue) < min(batch, len(pool)):
-            queue.extend(pool[torch.randperm(len(pool), generator=generator)].tolist())
+    def sample(step: int) -> list[int]:
+        now = pool(step)
+        while len(queue) < min(batch, len(now)):
+            queue.extend(now[torch.randperm(len(now), generator=generator)].tolist())
         chosen = queue[:batch]
         del queue[:batch]
         return chosen

@@ -106,6 +106,13 @@ def test_curriculum_draws_the_easiest_samples_first():
     assert len(seen) == 12
 
 
+def test_curriculum_shows_every_sample_in_use_once_a_pass():
+    curriculum = Curriculum(linear_data(), 1000, 3, torch.Generator().manual_seed(0), start=0.5, refresh=1)
+    first = [i for step in range(2) for i in curriculum(step)]
+    assert sorted(first) == sorted(curriculum.pool(0).tolist())
+    assert (len(first), len(curriculum.pool(1))) == (6, 7)  # a pool that grows does not cut the pass short
+
+
 def test_curriculum_ranks_again_when_the_unit_has_changed():
     data = linear_data()
     curriculum = Curriculum(data, 100, 4, torch.Generator().manual_seed(0), refresh=10)
