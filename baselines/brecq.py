@@ -63,7 +63,8 @@ class BRECQ(Method):
     joint: bool = True  # rounding and activation scales at once
     inputs: Literal["quantized", "fp"] = "quantized"  # of joint training
     softmax: Literal["output", "own"] = "output"  # error by which the range of post-Softmax activations is searched
-    loss: Literal["mse", "relative", "tokenwise", "fisher"] = "mse"
+    loss: Literal["mse", "relative", "tokenwise", "token", "fisher"] = "mse"
+    ranges: Literal["own", "token"] = "own"  # error that sets ranges of activations; token: each in its own units
     damping: float = 1.0  # added to |gradient| by fisher
     head: bool = True  # reconstruct the head too
     init_images: int = 64  # images that set the ranges
@@ -91,7 +92,8 @@ class BRECQ(Method):
 
     def scheme(self, job: Job) -> dict:
         """Role -> quantizer."""
-        w, a, search = job.bits.weight, job.bits.activation, Shrink(elements=self.elements)
+        w, a = job.bits.weight, job.bits.activation
+        search = Shrink(elements=self.elements, by_token=self.ranges == "token")
         scheme = {
             "weight": lambda: Uniform(w, 0, Shrink()),
             "activation": lambda: Uniform(a, observer=search),

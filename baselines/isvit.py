@@ -44,7 +44,8 @@ class ISViT(Method):
     rate: float = 4e-5  # Adam on weights and biases
     fractions: tuple[float, ...] = (0.97, 0.98, 0.99, 0.995, 0.9995, 0.9997, 0.9999, 0.99995, 0.99999)  # weights
     official_levels: bool = False
-    loss: Literal["mse", "relative", "tokenwise"] = "mse"
+    loss: Literal["mse", "relative", "tokenwise", "token"] = "mse"
+    ranges: Literal["own", "token"] = "own"  # error that sets ranges per tensor; token: each in its own units
     head: bool = True  # reconstruct the head too
     init_images: int = 64  # images that set the ranges
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
@@ -73,7 +74,7 @@ class ISViT(Method):
         w, a = job.bits.weight, job.bits.activation
         return {
             "weight": lambda: Uniform(w, 0, PercentileMSE(self.fractions)),
-            "activation": lambda: Uniform(a),
+            "activation": lambda: Uniform(a, observer=PercentileMSE(by_token=self.ranges == "token")),
             "image": Float if self.protocol == "paper" else lambda: Uniform(8),
             "post_layernorm": lambda: Uniform(a, -1, include_zero=False),
             "post_softmax": lambda: ShiftUniformLog2(a, official_levels=self.official_levels),

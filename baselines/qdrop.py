@@ -49,7 +49,8 @@ class QDrop(Method):
     drop: float = 0.5  # share of elements not quantized while training
     penalty: float = 0.01  # lambda of the rounding regulariser
     warm_up: float = 0.2  # fraction of the steps without it
-    loss: Literal["mse", "relative", "tokenwise"] = "mse"
+    loss: Literal["mse", "relative", "tokenwise", "token"] = "mse"
+    ranges: Literal["own", "token"] = "own"  # error that sets ranges of activations; token: each in its own units
     softmax: Literal["output", "own"] = "output"  # error by which the range of post-Softmax activations is searched
     head: bool = True  # reconstruct the head too, by the KL divergence of its logits
     init_images: int = 256  # images that set the ranges
@@ -72,8 +73,8 @@ class QDrop(Method):
 
     def scheme(self, job: Job) -> dict:
         """Role -> quantizer."""
-        w, a = job.bits.weight, job.bits.activation
-        search = {bits: RangeAndZero(bits, self.widths, elements=self.elements) for bits in (a, 8)}
+        w, a, by_token = job.bits.weight, job.bits.activation, self.ranges == "token"
+        search = {bits: RangeAndZero(bits, self.widths, elements=self.elements, by_token=by_token) for bits in (a, 8)}
         scheme = {
             "weight": lambda: Uniform(w, 0, Shrink()),
             "activation": lambda: Uniform(a, observer=search[a]),

@@ -82,6 +82,7 @@ class Shrink:
     steps: int = 80
     power: float = 2.4
     elements: int = 0  # search on so many of the tensor's values (one range for the tensor only); 0: on all
+    by_token: bool = False  # as in PercentileMSE
 
     def ranges(self, x: Tensor) -> Iterator[Range]:
         """Yield the `steps` shrunk ranges of x: (G, n)."""
@@ -102,6 +103,7 @@ class RangeAndZero:
     zeros: int = 16
     elements: int = 2**14
     power: float = 2.4
+    by_token: bool = False  # as in PercentileMSE
 
     def ranges(self, x: Tensor) -> Iterator[Range]:
         """Yield the ranges of x: (1, n)."""

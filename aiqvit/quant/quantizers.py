@@ -66,11 +66,14 @@ class Quantizer(nn.Module):
         """Choose the range of `x` by this quantizer's observer, on its first `observer.images` rows if it says so."""
         x = x[: getattr(self.observer, "images", None)]
         objective = objective if getattr(self.observer, "by_output", False) else None
+        shares = []  # of the error of each element, where tokens count in units of their own
         if objective is None and getattr(self.observer, "by_token", False):
             size = x.square().mean(self.features, keepdim=True).sqrt().clamp(min=1e-6)  # (..., 1), of each token
-            objective = size.reciprocal().mul
+            shares = [size.reciprocal().expand_as(x)]
         if self.axis is None and (elements := getattr(self.observer, "elements", 0)):
-            x = thinned(x, elements)
+            x, *shares = (thinned(t, elements) for t in (x, *shares))
+        if shares:
+            objective = shares[0].mul
         groups = self._grouped(x)
         power = self.observer.power
 
