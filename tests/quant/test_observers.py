@@ -1,5 +1,7 @@
 """Range search against brute force."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,28 @@ def test_by_token_no_token_counts_more_than_another():
     errors = {q: ((q.fake(x) - x).norm(dim=-1) / x.norm(dim=-1)).square().mean() for q in (plain, by_token)}
     assert plain.scale > 20 and by_token.scale < 1
     assert errors[by_token] < 0.1 < 0.9 < errors[plain]
+
+
+@pytest.mark.parametrize("search", [Shrink(elements=300), RangeAndZero(3, 20, elements=300)])
+def test_by_token_on_a_part_of_the_values_the_least_error_wins(search):
+    plain, search = search, replace(search, by_token=True)
+    torch.manual_seed(0)
+    x = torch.randn(2, 50, 16) * torch.rand(2, 50, 1) ** 3 * 30  # tokens of very different sizes
+
+    def error(q):
+        off = (q.fake(x) - x) / x.square().mean(-1, keepdim=True).sqrt()
+        return thinned(off, 300).abs().pow(search.power).mean().item()
+
+    chosen, errors = Uniform(3, observer=search), []
+    chosen.observe(x)
+    for low, high in search.ranges(thinned(x, 300)):
+        other = Uniform(3)
+        other.set_range(low, high)
+        errors.append(error(other))
+    assert error(chosen) == pytest.approx(min(errors), rel=1e-5)
+    other = Uniform(3, observer=plain)
+    other.observe(x)
+    assert error(other) > error(chosen)
 
 
 def test_in_front_of_a_convolution_a_token_is_a_pixel():
