@@ -89,6 +89,7 @@ class AIQViT(Method):
     scale_rate: float = 0.02  # Adam on activation scales and DFQ bounds, in levels by which an end of the range moves
     weight_scale_rate: float = 0.01  # the same for weight scales; 0 keeps them
     pace_start: float = 0.5  # lambda_0 of Eq. 17
+    pace_grow: float = 1.0  # share of the steps after which lambda is 1; the paper's is all of them
     refresh: int = 10  # how often samples are ranked again
     init_images: int = 64  # images that set the ranges
     focus_images: int = 8  # of these, how many search the DFQ interval
@@ -149,7 +150,7 @@ class AIQViT(Method):
         factors = [pair for layer in layers.values() if isinstance(layer.compensation, LowRank)
                    for pair in layer.compensation.trainables(layer.weight_quantizer)]
         if self.curriculum:
-            sample = Curriculum(data, self.steps, self.batch, generator, self.pace_start, self.refresh)
+            sample = Curriculum(data, self.steps, self.batch, generator, self.pace_start, self.refresh, self.pace_grow)
         else:
             sample = uniform_sampler(torch.arange(len(data.inputs)), self.batch, generator)
         reconstruct(data, [*groups_of(factors, self.weight_rate), *extra],

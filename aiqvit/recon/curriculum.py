@@ -10,9 +10,12 @@ from aiqvit.recon.loop import all_norms, passes
 from aiqvit.recon.walk import UnitData
 
 
-def pace(step: int, steps: int, start: float = 0.5) -> float:
-    """Eq. 17: the fraction of samples in use, linear from `start` at step 0 to 1 at the last."""
-    return min(1.0, start + (1.0 - start) * step / steps)
+def pace(step: int, steps: int, start: float = 0.5, grow: float = 1.0) -> float:
+    """Eq. 17: the fraction of samples in use, linear from `start` at step 0 to 1 after the share `grow` of the steps.
+
+    The survey that the paper takes its pacing from grows for a number of steps of its own; the paper, for all of them.
+    """
+    return min(1.0, start + (1.0 - start) * step / max(grow * steps, 1))
 
 
 class Curriculum:
@@ -23,8 +26,9 @@ class Curriculum:
     """
 
     def __init__(self, data: UnitData, steps: int, batch: int, generator: torch.Generator, start: float = 0.5,
-                 refresh: int = 10) -> None:
-        self.data, self.steps, self.start, self.every = data, steps, start, max(steps // max(refresh, 1), 1)
+                 refresh: int = 10, grow: float = 1.0) -> None:
+        self.data, self.every = data, max(steps // max(refresh, 1), 1)
+        self.pace = lambda step: pace(step, steps, start, grow)
         self.order = torch.arange(len(data.inputs))
         self._draw = passes(self.pool, batch, generator)
 
@@ -36,4 +40,4 @@ class Curriculum:
 
     def pool(self, step: int) -> torch.Tensor:
         """Indices of the samples in use at this step."""
-        return self.order[:math.ceil(pace(step, self.steps, self.start) * len(self.order))]
+        return self.order[:math.ceil(self.pace(step) * len(self.order))]

@@ -92,6 +92,8 @@ def test_uniform_sampler_passes_over_all_samples():
 def test_pace_is_eq17():
     assert [pace(t, 100) for t in (0, 50, 100, 200)] == [0.5, 0.75, 1.0, 1.0]
     assert pace(0, 10, 0.2) == 0.2
+    assert [pace(t, 100, grow=0.5) for t in (0, 25, 50, 75)] == [0.5, 0.75, 1.0, 1.0]
+    assert pace(0, 10, grow=0.0) == 0.5 and pace(1, 10, grow=0.0) == 1.0
 
 
 def test_curriculum_draws_the_easiest_samples_first():
