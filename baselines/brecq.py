@@ -46,7 +46,7 @@ class BRECQ(Method):
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
         "quick": {"images": 512, "batch": 8, "steps": 320, "scale_steps": 80, "rounding_rate": 0.2, "level_rate": 0.3,
-                  "penalty": 0.1, "loss": "relative"},
+                  "penalty": 0.1, "loss": "token", "ranges": "token"},
         "smoke": {"images": 8, "batch": 4, "steps": 3, "scale_steps": 2, "init_images": 4, "elements": 2**12},
     }
 
