@@ -33,7 +33,8 @@ class ISViT(Method):
     title: ClassVar[str] = "I&S-ViT"
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
-        "quick": {"images": 512, "batch": 8, "steps": 160, "high_bit_steps": 160, "rate": 5e-4, "loss": "relative"},
+        "quick": {"images": 512, "batch": 8, "steps": 160, "high_bit_steps": 160, "rate": 1e-3, "loss": "token",
+                  "ranges": "token"},
         "smoke": {"images": 8, "batch": 4, "steps": 2, "high_bit_steps": 2, "init_images": 4},
     }
 
