@@ -36,7 +36,7 @@ class QDrop(Method):
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
         "quick": {"images": 512, "batch": 8, "steps": 320, "rounding_rate": 0.2, "level_rate": 0.3, "penalty": 0.1,
-                  "loss": "tokenwise", "init_images": 64},
+                  "loss": "token", "head": False, "init_images": 64},
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20},
     }
 
