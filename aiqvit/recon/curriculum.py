@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 
@@ -28,7 +29,7 @@ class Curriculum:
     def __init__(self, data: UnitData, steps: int, batch: int, generator: torch.Generator, start: float = 0.5,
                  refresh: int = 10, grow: float = 1.0) -> None:
         self.data, self.every = data, max(steps // max(refresh, 1), 1)
-        self.pace = lambda step: pace(step, steps, start, grow)
+        self.pace = partial(pace, steps=steps, start=start, grow=grow)
         self.order = torch.arange(len(data.inputs))
         self._draw = passes(self.pool, batch, generator)
 
