@@ -149,12 +149,13 @@ class AIQViT(Method):
         ranks = self.place_lowrank(data, layers, generator, constrain, progress) if self.lowrank else {}
         factors = [pair for layer in layers.values() if isinstance(layer.compensation, LowRank)
                    for pair in layer.compensation.trainables(layer.weight_quantizer)]
+        schedule = Schedule(self.steps, self.batch, self.loss)
         if self.curriculum:
-            sample = Curriculum(data, self.steps, self.batch, generator, self.pace_start, self.refresh, self.pace_grow)
+            sample = Curriculum(data, schedule, generator, self.pace_start, self.refresh, self.pace_grow)
         else:
             sample = uniform_sampler(torch.arange(len(data.inputs)), self.batch, generator)
-        reconstruct(data, [*groups_of(factors, self.weight_rate), *extra],
-                    Schedule(self.steps, self.batch, self.loss), sample, after_step=constrain, progress=progress)
+        reconstruct(data, [*groups_of(factors, self.weight_rate), *extra], schedule, sample, after_step=constrain,
+                    progress=progress)
         for layer in layers.values():
             settle(layer)
         return ranks

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from aiqvit.recon.loop import all_norms, passes
+from aiqvit.recon.loop import Schedule, passes, sample_losses
 from aiqvit.recon.walk import UnitData
 
 
@@ -20,23 +20,23 @@ def pace(step: int, steps: int, start: float = 0.5, grow: float = 1.0) -> float:
 
 
 class Curriculum:
-    """Batches of the easiest fraction `pace` of the samples; hardness is the Frobenius error of the present unit.
+    """Batches of the easiest fraction `pace` of the samples; hardness is a sample's loss in the present unit.
 
     Samples are ranked again `refresh` times, evenly over the steps. Batches are drawn by random passes without
     replacement; a sample that comes into use in the middle of a pass takes part from the next one on.
     """
 
-    def __init__(self, data: UnitData, steps: int, batch: int, generator: torch.Generator, start: float = 0.5,
+    def __init__(self, data: UnitData, schedule: Schedule, generator: torch.Generator, start: float = 0.5,
                  refresh: int = 10, grow: float = 1.0) -> None:
-        self.data, self.every = data, max(steps // max(refresh, 1), 1)
-        self.pace = partial(pace, steps=steps, start=start, grow=grow)
+        self.data, self.loss, self.every = data, schedule.loss, max(schedule.steps // max(refresh, 1), 1)
+        self.pace = partial(pace, steps=schedule.steps, start=start, grow=grow)
         self.order = torch.arange(len(data.inputs))
-        self._draw = passes(self.pool, batch, generator)
+        self._draw = passes(self.pool, schedule.batch, generator)
 
     def __call__(self, step: int) -> list[int]:
         """Indices of the batch of this step."""
         if step % self.every == 0:
-            self.order = all_norms(self.data).argsort()  # easiest first
+            self.order = sample_losses(self.data, self.loss).argsort()  # easiest first
         return self._draw(step)
 
     def pool(self, step: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from aiqvit.interfaces import Diverged
 from aiqvit.quant.blend import blend
 from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.capture import device_of, first
-from aiqvit.recon.losses import LOSSES, sample_norms
+from aiqvit.recon.losses import LOSSES
 from aiqvit.recon.walk import UnitData
 
 
@@ -47,12 +47,13 @@ def evaluate(data: UnitData, indices: Iterable[int], loss: Callable[[Tensor, Ten
     Samples of several shapes (detection) are run shape by shape.
     """
     groups = data.inputs.alike(indices)
+    losses = [_errors(data, group, loss, mix).mean() for group in groups]
     if len(groups) == 1:
-        return _evaluate(data, groups[0], loss, mix)
-    return sum(len(group) * _evaluate(data, group, loss, mix) for group in groups) / sum(map(len, groups))
+        return losses[0]
+    return sum(len(group) * part for group, part in zip(groups, losses, strict=True)) / sum(map(len, groups))
 
 
-def _evaluate(data: UnitData, indices: list[int], loss: Callable[[Tensor, Tensor], Tensor], mix: float) -> Tensor:
+def _errors(data: UnitData, indices: list[int], loss: Callable[[Tensor, Tensor], Tensor], mix: float = 0.0) -> Tensor:
     device = device_of(data.unit)
     args, kwargs = (data.fp_inputs if mix == 1 else data.inputs).gather(indices, device)
     if 0 < mix < 1:
@@ -67,23 +68,13 @@ def _evaluate(data: UnitData, indices: list[int], loss: Callable[[Tensor, Tensor
 
 
 @torch.no_grad()
-def all_norms(data: UnitData) -> Tensor:
-    """Frobenius error of every calibration sample, (n,), on the CPU."""
-    norms = []
-    device = device_of(data.unit)
-    for (args, kwargs), ((target,), _) in zip(data.inputs.calls(device), data.targets.calls(device), strict=True):
-        norms.append(sample_norms(first(data.unit(*args, **kwargs)), target).cpu())
-    return torch.cat(norms)
-
-
-@torch.no_grad()
-def mean_loss(data: UnitData, loss: str) -> float:
-    """The loss of the unit (a key of `LOSSES`) over all calibration samples, batch by batch."""
-    total = 0.0
+def sample_losses(data: UnitData, loss: str) -> Tensor:
+    """The loss (a key of `LOSSES`) of the unit on every calibration sample, (n,), on the CPU."""
+    losses = []
     for start, batch in zip(data.targets.starts, data.targets.batches, strict=True):
-        count = len(batch[0])
-        total += evaluate(data, range(start, start + count), LOSSES[loss]).item() * count
-    return total / len(data.targets)
+        errors = _errors(data, list(range(start, start + len(batch[0]))), LOSSES[loss])
+        losses.append(errors.reshape(len(errors), -1).mean(1).cpu())
+    return torch.cat(losses)
 
 
 def keep_better(data: UnitData, loss: str, train: Callable[[], None]) -> dict:
@@ -92,10 +83,10 @@ def keep_better(data: UnitData, loss: str, train: Callable[[], None]) -> dict:
     Where a few activations are huge, most others share code 0, and straight-through gradients, which do not see that,
     can lead a unit away from any good state.
     """
-    before = mean_loss(data, loss)
+    before = sample_losses(data, loss).mean().item()
     saved = {key: value.clone() for key, value in data.unit.state_dict().items()}
     train()
-    after = mean_loss(data, loss)
+    after = sample_losses(data, loss).mean().item()
     if not (kept := after <= before):
         for _, layer in quant_layers(data.unit):
             layer.compensation = None

@@ -7,8 +7,8 @@ from torch import nn
 from aiqvit.interfaces import Diverged
 from aiqvit.recon.capture import Samples, Spill
 from aiqvit.recon.curriculum import Curriculum, pace
-from aiqvit.recon.loop import Group, Schedule, all_norms, evaluate, keep_better, reconstruct, uniform_sampler
-from aiqvit.recon.losses import squared
+from aiqvit.recon.loop import Group, Schedule, evaluate, keep_better, reconstruct, sample_losses, uniform_sampler
+from aiqvit.recon.losses import LOSSES, squared
 from aiqvit.recon.walk import UnitData
 
 
@@ -26,10 +26,10 @@ def linear_data(count: int = 12) -> UnitData:
 @pytest.mark.parametrize("loss", ("mse", "frobenius", "relative", "tokenwise", "token"))
 def test_reconstruction_lowers_the_error(loss):
     data = linear_data()
-    before = all_norms(data).mean()
+    before = sample_losses(data, "frobenius").mean()
     sampler = uniform_sampler(torch.arange(12), 6, torch.Generator().manual_seed(0))
     reconstruct(data, [Group(tuple(data.unit.parameters()), 0.05)], Schedule(300, 6, loss), sampler)
-    assert all_norms(data).mean() < 0.05 * before
+    assert sample_losses(data, "frobenius").mean() < 0.05 * before
     assert not any(p.requires_grad for p in data.unit.parameters())
 
 
@@ -47,7 +47,7 @@ def test_a_unit_that_training_makes_worse_is_put_back():
     assert not worse["kept"] and worse["loss_after"] > worse["loss_before"]
     assert all(torch.equal(start[key], value) for key, value in data.unit.state_dict().items())
     x, y = data.inputs.gather(range(12))[0][0], data.targets.gather(range(12))[0][0]
-    assert worse["loss_before"] == pytest.approx(squared(data.unit(x), y).item(), rel=1e-5)
+    assert worse["loss_before"] == pytest.approx(squared(data.unit(x), y).mean().item(), rel=1e-5)
     better = keep_better(data, "mse", lambda: data.unit.weight.data.fill_(1.0))
     assert better["kept"] and torch.equal(data.unit.weight, torch.ones(3, 4))
 
@@ -61,6 +61,14 @@ def test_inputs_are_mixed_element_by_element():
         evaluate(data, range(12), squared, mix)
     shares = [(x == 100).float().mean().item() for x in seen]
     assert shares[0] == 0 and 0.15 < shares[1] < 0.35 and shares[2] == 1
+
+
+def test_the_loss_of_every_sample_is_in_the_order_of_samples():
+    data = linear_data()
+    alone = torch.stack([evaluate(data, [i], squared) for i in range(12)])
+    torch.testing.assert_close(sample_losses(data, "mse"), alone)
+    norms = torch.stack([evaluate(data, [i], LOSSES["frobenius"]) for i in range(12)])
+    torch.testing.assert_close(sample_losses(data, "frobenius"), norms)
 
 
 def test_importance_weights_every_element():
@@ -98,8 +106,8 @@ def test_pace_is_eq17():
 
 def test_curriculum_draws_the_easiest_samples_first():
     data = linear_data()
-    hardness = all_norms(data)
-    curriculum = Curriculum(data, 100, 4, torch.Generator().manual_seed(0))
+    hardness = sample_losses(data, "token")
+    curriculum = Curriculum(data, Schedule(100, 4, "token"), torch.Generator().manual_seed(0))
     easiest = set(hardness.argsort()[:6].tolist())
     assert {i for _ in range(20) for i in curriculum(0)} == easiest
     for step in range(1, 100):
@@ -109,7 +117,7 @@ def test_curriculum_draws_the_easiest_samples_first():
 
 
 def test_curriculum_shows_every_sample_in_use_once_a_pass():
-    curriculum = Curriculum(linear_data(), 1000, 3, torch.Generator().manual_seed(0), start=0.5, refresh=1)
+    curriculum = Curriculum(linear_data(), Schedule(1000, 3), torch.Generator().manual_seed(0), start=0.5, refresh=1)
     first = [i for step in range(2) for i in curriculum(step)]
     assert sorted(first) == sorted(curriculum.pool(0).tolist())
     assert (len(first), len(curriculum.pool(1))) == (6, 7)  # a pool that grows does not cut the pass short
@@ -117,11 +125,12 @@ def test_curriculum_shows_every_sample_in_use_once_a_pass():
 
 def test_curriculum_ranks_again_when_the_unit_has_changed():
     data = linear_data()
-    curriculum = Curriculum(data, 100, 4, torch.Generator().manual_seed(0), refresh=10)
+    curriculum = Curriculum(data, Schedule(100, 4), torch.Generator().manual_seed(0), refresh=10)
     curriculum(0)
     first = curriculum.order.clone()
     data.unit.weight.data = torch.randn(3, 4) * 5
     curriculum(5)
     assert torch.equal(curriculum.order, first)
     curriculum(10)
-    assert torch.equal(curriculum.order, all_norms(data).argsort()) and not torch.equal(curriculum.order, first)
+    assert torch.equal(curriculum.order, sample_losses(data, "mse").argsort())
+    assert not torch.equal(curriculum.order, first)
