@@ -109,6 +109,7 @@ def test_curriculum_draws_the_easiest_samples_first():
     hardness = sample_losses(data, "token")
     curriculum = Curriculum(data, Schedule(100, 4, "token"), torch.Generator().manual_seed(0))
     easiest = set(hardness.argsort()[:6].tolist())
+    assert easiest != set(sample_losses(data, "frobenius").argsort()[:6].tolist())  # ranks by what trains
     assert {i for _ in range(20) for i in curriculum(0)} == easiest
     for step in range(1, 100):
         curriculum(step)
