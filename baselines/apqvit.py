@@ -31,7 +31,7 @@ from aiqvit.quant.surgery import observe, observe_rest, quantize_model
 from aiqvit.quant.twin import TwinGelu
 from aiqvit.recon.capture import Samples, Spill, device_of, first, first_images, unit_inputs, unit_outputs
 from aiqvit.recon.gradients import probe_loss, traces
-from aiqvit.recon.scale_search import Grid, group_maxima, search_range
+from aiqvit.recon.scale_search import Grid, group_maxima, search_by_halving
 
 OUTSIDE = Shrink(power=2.0, elements=2**18)  # what is in no unit has no block output to be searched by
 
@@ -44,7 +44,7 @@ class APQViT(Method):
     note: ClassVar[str] = "reimplementation, unverified: there is no official code."
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
-        "quick": {"steps": 24, "rounds": 1, "score_images": 8},
+        "quick": {"stride": 8, "rounds": 1},
         "smoke": {"images": 4, "steps": 4, "rounds": 1, "score_images": 2},
     }
 
@@ -52,6 +52,7 @@ class APQViT(Method):
     start: float = 0.01  # least multiple of the base scale
     end: float = 1.2
     steps: int = 100
+    stride: int = 1  # 8, 4, 2: only every so many candidates at first, then at half the stride beside the best; 1: all
     rounds: int = 3
     rho: float = 0.5  # share of a sample's smallest contributions that is left out
     score_images: int = 0  # images that score a candidate; 0: all
@@ -115,7 +116,7 @@ class APQViT(Method):
         for _ in range(self.rounds):
             for quantizer, take in progress(todo):
                 quantizer.mode = "on"
-                search_range(take, factors, error)
+                search_by_halving(take, factors, error, self.stride)
         return error().item()
 
 

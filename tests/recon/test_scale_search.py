@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aiqvit.quant.quantizers import Uniform
-from aiqvit.recon.scale_search import Grid, group_maxima, output_error, search_range, symmetric
+from aiqvit.recon.scale_search import Grid, group_maxima, output_error, search_by_halving, search_range, symmetric
 
 
 def test_grid_has_both_ends():
@@ -66,3 +66,25 @@ def test_without_any_gradient_the_widest_range_is_kept():
     chosen = search_range(symmetric(quantizer), highs,
                           lambda: output_error(x, quantizer.fake(x), torch.zeros(8, 3), "hessian"))
     assert chosen.item() == pytest.approx(1.2 * x.abs().max().item())
+
+
+@pytest.mark.parametrize("least", [0, 1, 37, 63, 99, 100])
+def test_halving_finds_the_least_of_a_valley_in_few_evaluations(least):
+    quantizer, tried = Uniform(4, symmetric=True), []
+    highs = [torch.tensor([1.0 + i]) for i in range(101)]
+
+    def error() -> torch.Tensor:
+        tried.append(round(quantizer.scale.item() * 7.5 - 1))
+        return torch.tensor([float(abs(tried[-1] - least))])
+
+    assert search_by_halving(symmetric(quantizer), highs, error, 8).item() == 1 + least
+    assert quantizer.scale.item() * 7.5 == pytest.approx(1 + least)
+    assert len(tried) <= 13 + 2 * 3 and len(set(tried)) == len(tried)
+
+
+def test_halving_with_a_stride_of_one_is_the_whole_grid():
+    scores = [3.0, float("nan"), 1.0, 2.0, 1.0, float("inf")]
+    for search in (search_range, lambda *a: search_by_halving(*a, 1)):
+        left = iter(scores)
+        highs = [torch.tensor([float(i)]) for i in range(6)]
+        assert search(lambda high: None, highs, lambda: torch.tensor([next(left)])).item() == 4  # noqa: B023
