@@ -69,8 +69,10 @@ def search_by_halving(take: Callable[[Tensor], object], highs: Sequence[Tensor],
     """As `search_range` for one group, but first on every `stride`-th candidate, then beside the best at half of it...
 
     Where the error falls and then rises this is the best of all candidates, for few evaluations; with a stride of 1 all
-    are tried. `error` has one element. Returns the chosen high.
+    are tried. `error` has one element. Returns the chosen high. Raises `ValueError` if the stride is below 1.
     """
+    if stride < 1:
+        raise ValueError(f"stride is {stride}, but must be 1 (all candidates) or more")
     scores: dict[int, float] = {}
     near = range(0, len(highs), stride)
     while True:

@@ -88,3 +88,9 @@ def test_halving_with_a_stride_of_one_is_the_whole_grid():
         left = iter(scores)
         highs = [torch.tensor([float(i)]) for i in range(6)]
         assert search(lambda high: None, highs, lambda: torch.tensor([next(left)])).item() == 4  # noqa: B023
+
+
+@pytest.mark.parametrize("stride", [0, -8])
+def test_a_stride_below_one_is_named(stride):
+    with pytest.raises(ValueError, match=f"stride is {stride}"):
+        search_by_halving(lambda high: None, [torch.ones(1)], lambda: torch.ones(1), stride)
