@@ -10,6 +10,9 @@ are quantized per tensor. Where paper, code and ports differ:
   ports take full-precision inputs (`inputs=fp`).
 - The range of post-Softmax activations is searched by the error of the attention product, as in the ports, which
   calibrate by the layer's output; the code, for CNNs, knows only the tensor's own error (`softmax=own`).
+- The ports give query, key, value and post-Softmax maps a range a head (`operands=head`) and search the ranges of
+  weights by the layer's output (`weights=output`). By default an activation has one range a tensor, as with every
+  method here, and a weight that of its own error, as in the code; at 3 bits both cost accuracy (`results/tuning.md`).
 - The code's default loss is the squared error, not the paper's Fisher weighting (`loss=fisher`); `damping` is the 1
   that the code adds to |gradient|, which nearly undoes it.
 
@@ -26,7 +29,7 @@ import torch
 from torch import nn
 
 from aiqvit.interfaces import Job, Method
-from aiqvit.quant.observers import FocusGrid, Shrink
+from aiqvit.quant.observers import FocusGrid, PercentileMSE, Shrink
 from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.surgery import set_mode
 from aiqvit.recon.gradients import output_importance
@@ -35,6 +38,8 @@ from aiqvit.recon.rounded import RoundingRates, train_rounding
 from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
 
 BY_PRODUCT = FocusGrid(lows=(0.0,), steps=99)  # ranges from 0 up to 1 / keys .. 1, by the error of the product
+OPERANDS = PercentileMSE((0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999), by_output=True)  # ranges a head
+WEIGHTS = PercentileMSE((0.97, 0.98, 0.99, 0.995, 0.9995, 0.9997, 0.9999, 0.99995, 0.99999), by_output=True)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class BRECQ(Method):
     joint: bool = True  # rounding and activation scales at once
     inputs: Literal["quantized", "fp"] = "quantized"  # of joint training
     softmax: Literal["output", "own"] = "output"  # error by which the range of post-Softmax activations is searched
+    operands: Literal["tensor", "head"] = "tensor"  # granularity of the attention products' operands
+    weights: Literal["own", "output"] = "own"  # error that sets ranges of weights; output: that of the layer's output
     loss: Literal["mse", "relative", "tokenwise", "token", "fisher"] = "mse"
     ranges: Literal["own", "token"] = "own"  # error that sets ranges of activations; token: each in its own units
     damping: float = 1.0  # added to |gradient| by fisher
@@ -95,11 +102,12 @@ class BRECQ(Method):
         w, a = job.bits.weight, job.bits.activation
         search = Shrink(elements=self.elements, by_token=self.ranges == "token")
         scheme = {
-            "weight": lambda: Uniform(w, 0, Shrink()),
+            "weight": lambda: Uniform(w, 0, WEIGHTS if self.weights == "output" else Shrink()),
             "activation": lambda: Uniform(a, observer=search),
             "image": lambda: Uniform(8, observer=search),
             "post_softmax": lambda: Uniform(a, observer=BY_PRODUCT if self.softmax == "output" else search),
         }
+        scheme |= by_head(job) if self.operands == "head" else {}
         return scheme | (eight_bit_ends(search) if self.protocol == "paper" else {})
 
     def reconstruct(self, data: UnitData, generator: torch.Generator, job: Job) -> dict:
@@ -121,6 +129,17 @@ class BRECQ(Method):
     def rates(self, rounding: float, scale: float = 0.0) -> RoundingRates:
         """The learning rates of a phase."""
         return RoundingRates(rounding, scale, self.level_rate * bool(scale), self.penalty, self.warm_up)
+
+
+def by_head(job: Job) -> dict:
+    """The ports' attention operands: a range a head, set by the error of the product where it can be told.
+
+    Vector attention, on points, has no heads: nothing changes there.
+    """
+    if not any(hasattr(module, "num_heads") for module in job.model.modules()):
+        return {}
+    scheme = dict.fromkeys(("query", "key", "value"), lambda: Uniform(job.bits.activation, 1, OPERANDS))
+    return scheme | {"post_softmax": lambda: Uniform(job.bits.activation, 1, BY_PRODUCT)}
 
 
 def eight_bit_ends(search: Shrink) -> dict:

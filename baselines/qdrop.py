@@ -4,8 +4,10 @@ As BRECQ, but rounding and activation scales are trained at once, half of the in
 full-precision model, and half of the elements of every activation inside it are not quantized, drawn anew each step.
 Published for CNNs; ported to transformer blocks as in later papers. As in the ports, which calibrate by the layer's
 output, the range of post-Softmax activations is searched by the error of the attention product; the code, for CNNs,
-knows only the tensor's own error (`softmax=own`). The authors' gradient scaling of LSQ changes nothing under Adam and
-is left out. The loss is divided by its first value, as the ViT ports do.
+knows only the tensor's own error (`softmax=own`). The ports give the operands of attention products a range a head
+(`operands=head`) and search the ranges of weights by the layer's output (`weights=output`); the defaults are those of
+the code. The authors' gradient scaling of LSQ changes nothing under Adam and is left out. The loss is divided by its
+first value, as the ViT ports do.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from aiqvit.quant.quantizers import Uniform
 from aiqvit.recon.loop import Schedule
 from aiqvit.recon.rounded import RoundingRates, train_rounding
 from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
-from baselines.brecq import BY_PRODUCT, eight_bit_ends
+from baselines.brecq import BY_PRODUCT, WEIGHTS, by_head, eight_bit_ends
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class QDrop(Method):
     loss: Literal["mse", "relative", "tokenwise", "token"] = "mse"
     ranges: Literal["own", "token"] = "own"  # error that sets ranges of activations; token: each in its own units
     softmax: Literal["output", "own"] = "output"  # error by which the range of post-Softmax activations is searched
+    operands: Literal["tensor", "head"] = "tensor"  # granularity of the attention products' operands
+    weights: Literal["own", "output"] = "own"  # error that sets ranges of weights; output: that of the layer's output
     head: bool = True  # reconstruct the head too, by the KL divergence of its logits
     init_images: int = 256  # images that set the ranges
     elements: int = 2**14  # values of an activation tensor on which its range is searched
@@ -76,11 +80,12 @@ class QDrop(Method):
         w, a, by_token = job.bits.weight, job.bits.activation, self.ranges == "token"
         search = {bits: RangeAndZero(bits, self.widths, elements=self.elements, by_token=by_token) for bits in (a, 8)}
         scheme = {
-            "weight": lambda: Uniform(w, 0, Shrink()),
+            "weight": lambda: Uniform(w, 0, WEIGHTS if self.weights == "output" else Shrink()),
             "activation": lambda: Uniform(a, observer=search[a]),
             "image": lambda: Uniform(8, observer=search[8]),
             "post_softmax": lambda: Uniform(a, observer=BY_PRODUCT if self.softmax == "output" else search[a]),
         }
+        scheme |= by_head(job) if self.operands == "head" else {}
         return scheme | (eight_bit_ends(Shrink(elements=self.elements)) if self.protocol == "paper" else {})
 
     def reconstruct(self, data: UnitData, generator: torch.Generator, job: Job) -> dict:

@@ -4,11 +4,12 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from aiqvit.interfaces import Bits, Job
 from aiqvit.quant.card import scheme_card, sites
 from aiqvit.quant.quantizers import Uniform
-from aiqvit.quant.surgery import observe, quantize_model
+from aiqvit.quant.surgery import QuantAttention, observe, quantize_model
 from aiqvit.recon.gradients import distance, output_importance
 from baselines.brecq import BRECQ
 from baselines.isvit import ISViT
@@ -39,7 +40,8 @@ def test_every_unit_is_logged_and_activations_are_per_tensor(cls, family):
     (BRECQ, {"loss": "fisher", "damping": 0.0}), (BRECQ, {"protocol": "paper"}), (BRECQ, {"inputs": "fp"}),
     (BRECQ, {"softmax": "own"}), (QDrop, {"softmax": "own"}),
     (QDrop, {"drop": 0.1}), (QDrop, {"loss": "relative"}), (QDrop, {"head": False}), (QDrop, {"protocol": "paper"}),
-    (QDrop, {"loss": "tokenwise"}), (BRECQ, {"loss": "tokenwise"}),
+    (QDrop, {"loss": "tokenwise"}), (BRECQ, {"loss": "tokenwise"}), (QDrop, {"operands": "head"}),
+    (BRECQ, {"operands": "head"}), (QDrop, {"weights": "output"}), (BRECQ, {"weights": "output"}),
 ])
 def test_every_switch_changes_the_result(cls, settings):
     with torch.no_grad():
@@ -69,6 +71,26 @@ def test_ends_under_the_papers_protocol_have_8_bits(cls):
     rows = {(row["role"], row["kind"]): row["bits"] for row in scheme_card(run(cls, protocol="paper")[0])}
     assert rows["patch_embed", "weight"] == rows["head", "weight"] == rows["head", "activation"] == 8
     assert rows["image", "activation"] == 32 and rows["qkv", "weight"] == 3
+
+
+@pytest.mark.parametrize("cls", (BRECQ, QDrop))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_operands_by_head_have_a_range_a_head_and_nothing_else_has(cls, family):
+    model, _ = run(cls, family, operands="head")
+    heads = {name: module.num_heads for name, module in model.named_modules() if hasattr(module, "num_heads")}
+    seen = 0
+    for name, quantizer in sites(model):
+        if not name.endswith("weight_quantizer"):
+            by_head = quantizer.role in ("query", "key", "value", "post_softmax")
+            assert quantizer.granularity == ("head" if by_head else "tensor")
+            seen += by_head and quantizer.scale.shape == (1, heads[name.rsplit(".", 2)[0]], 1, 1)
+    assert seen == 4 * sum(isinstance(m, QuantAttention) for m in model.modules()) > 0
+
+
+@pytest.mark.parametrize("cls", (BRECQ, QDrop))
+def test_vector_attention_has_no_heads(cls):
+    job = Job(nn.Linear(4, 4), (), [], Bits(3, 3))
+    assert cls(operands="head").scheme(job).keys() == cls().scheme(job).keys()
 
 
 @pytest.mark.parametrize("cls", (BRECQ, QDrop))
