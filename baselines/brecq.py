@@ -12,7 +12,8 @@ are quantized per tensor. Where paper, code and ports differ:
   calibrate by the layer's output; the code, for CNNs, knows only the tensor's own error (`softmax=own`).
 - The ports give query, key, value and post-Softmax maps a range a head (`operands=head`) and search the ranges of
   weights by the layer's output (`weights=output`). By default an activation has one range a tensor, as with every
-  method here, and a weight that of its own error, as in the code; at 3 bits both cost accuracy (`results/tuning.md`).
+  method here, and a weight that of its own error, as in the code; at 3 bits one range a tensor costs accuracy
+  (`results/tuning.md`). `softmax` and `ranges` do not reach operands that have a range a head.
 - The code's default loss is the squared error, not the paper's Fisher weighting (`loss=fisher`); `damping` is the 1
   that the code adds to |gradient|, which nearly undoes it.
 
