@@ -10,10 +10,11 @@ are quantized per tensor. Where paper, code and ports differ:
   ports take full-precision inputs (`inputs=fp`).
 - The range of post-Softmax activations is searched by the error of the attention product, as in the ports, which
   calibrate by the layer's output; the code, for CNNs, knows only the tensor's own error (`softmax=own`).
-- The ports give query, key, value and post-Softmax maps a range a head (`operands=head`) and search the ranges of
-  weights by the layer's output (`weights=output`). By default an activation has one range a tensor, as with every
-  method here, and a weight that of its own error, as in the code; at 3 bits one range a tensor costs accuracy
-  (`results/tuning.md`). `softmax` and `ranges` do not reach operands that have a range a head.
+- The ports give query, key, value and post-Softmax maps a range a head (`operands=head`), search the ranges of weights
+  by the layer's output (`weights=output`), and find those of post-LayerNorm activations channel by channel and
+  reparameterize them to one a tensor, as RepQ-ViT does (`reparam=on`). By default an activation has one range a
+  tensor, as with every method here, found as such, and a weight that of its own error, as in the code; at 3 bits one
+  range a tensor costs accuracy (`results/tuning.md`). `softmax` and `ranges` do not reach what has a range of its own.
 - The code's default loss is the squared error, not the paper's Fisher weighting (`loss=fisher`); `damping` is the 1
   that the code adds to |gradient|, which nearly undoes it.
 
@@ -32,6 +33,7 @@ from torch import nn
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.observers import FocusGrid, PercentileMSE, Shrink
 from aiqvit.quant.quantizers import Float, Uniform
+from aiqvit.quant.reparam import reparameterize
 from aiqvit.quant.surgery import set_mode
 from aiqvit.recon.gradients import output_importance
 from aiqvit.recon.loop import Schedule
@@ -40,7 +42,8 @@ from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
 
 BY_PRODUCT = FocusGrid(lows=(0.0,), steps=99)  # ranges from 0 up to 1 / keys .. 1, by the error of the product
 OPERANDS = PercentileMSE((0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999), by_output=True)  # ranges a head
-WEIGHTS = PercentileMSE((0.97, 0.98, 0.99, 0.995, 0.9995, 0.9997, 0.9999, 0.99995, 0.99999), by_output=True)
+FRACTIONS = (0.97, 0.98, 0.99, 0.995, 0.9995, 0.9997, 0.9999, 0.99995, 0.99999)
+WEIGHTS = PercentileMSE(FRACTIONS, by_output=True)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class BRECQ(Method):
     softmax: Literal["output", "own"] = "output"  # error by which the range of post-Softmax activations is searched
     operands: Literal["tensor", "head"] = "tensor"  # granularity of the attention products' operands
     weights: Literal["own", "output"] = "own"  # error that sets ranges of weights; output: that of the layer's output
+    reparam: bool = False  # ranges of post-LayerNorm activations found by channel, then reparameterized
     loss: Literal["mse", "relative", "tokenwise", "token", "fisher"] = "mse"
     ranges: Literal["own", "token"] = "own"  # error that sets ranges of activations; token: each in its own units
     damping: float = 1.0  # added to |gradient| by fisher
@@ -88,7 +92,7 @@ class BRECQ(Method):
                 references = [job.forward(job.model, batch) for batch in job.calibration]
 
         def mend(data: UnitData) -> dict | None:
-            observe_unit(data, self.init_images)
+            observe_ranges(data, self.init_images, self.reparam)
             if is_head(data.unit) and not self.head:
                 return None
             if references:
@@ -109,6 +113,7 @@ class BRECQ(Method):
             "post_softmax": lambda: Uniform(a, observer=BY_PRODUCT if self.softmax == "output" else search),
         }
         scheme |= by_head(job) if self.operands == "head" else {}
+        scheme |= by_channel(job) if self.reparam else {}
         return scheme | (eight_bit_ends(search) if self.protocol == "paper" else {})
 
     def reconstruct(self, data: UnitData, generator: torch.Generator, job: Job) -> dict:
@@ -141,6 +146,20 @@ def by_head(job: Job) -> dict:
         return {}
     scheme = dict.fromkeys(("query", "key", "value"), lambda: Uniform(job.bits.activation, 1, OPERANDS))
     return scheme | {"post_softmax": lambda: Uniform(job.bits.activation, 1, BY_PRODUCT)}
+
+
+def by_channel(job: Job) -> dict:
+    """The ports' post-LayerNorm activations: a range a channel, for `observe_ranges` to reparameterize."""
+    search = PercentileMSE(FRACTIONS)
+    return {"post_layernorm": lambda: Uniform(job.bits.activation, -1, search, include_zero=False)}
+
+
+def observe_ranges(data: UnitData, images: int, reparam: bool) -> None:
+    """Set all ranges of a unit; `reparam` turns those a channel into one a tensor and sets the weights' again."""
+    observe_unit(data, images)
+    if reparam:
+        reparameterize(data.unit)
+        observe_unit(data, images, activations=False)
 
 
 def eight_bit_ends(search: Shrink) -> dict:

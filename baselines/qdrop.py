@@ -5,9 +5,10 @@ full-precision model, and half of the elements of every activation inside it are
 Published for CNNs; ported to transformer blocks as in later papers. As in the ports, which calibrate by the layer's
 output, the range of post-Softmax activations is searched by the error of the attention product; the code, for CNNs,
 knows only the tensor's own error (`softmax=own`). The ports give the operands of attention products a range a head
-(`operands=head`) and search the ranges of weights by the layer's output (`weights=output`); the defaults are those of
-the code. The authors' gradient scaling of LSQ changes nothing under Adam and is left out. The loss is divided by its
-first value, as the ViT ports do.
+(`operands=head`, which `softmax` and `ranges` do not reach), search the ranges of weights by the layer's output
+(`weights=output`) and reparameterize post-LayerNorm activations (`reparam=on`); the defaults are those of the code.
+The authors' gradient scaling of LSQ changes nothing under Adam and is left out. The loss is divided by its first value,
+as the ViT ports do.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from aiqvit.quant.observers import RangeAndZero, Shrink
 from aiqvit.quant.quantizers import Uniform
 from aiqvit.recon.loop import Schedule
 from aiqvit.recon.rounded import RoundingRates, train_rounding
-from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
-from baselines.brecq import BY_PRODUCT, WEIGHTS, by_head, eight_bit_ends
+from aiqvit.recon.walk import UnitData, is_head, repair
+from baselines.brecq import BY_PRODUCT, WEIGHTS, by_channel, by_head, eight_bit_ends, observe_ranges
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class QDrop(Method):
     softmax: Literal["output", "own"] = "output"  # error by which the range of post-Softmax activations is searched
     operands: Literal["tensor", "head"] = "tensor"  # granularity of the attention products' operands
     weights: Literal["own", "output"] = "own"  # error that sets ranges of weights; output: that of the layer's output
+    reparam: bool = False  # ranges of post-LayerNorm activations found by channel, then reparameterized
     head: bool = True  # reconstruct the head too, by the KL divergence of its logits
     init_images: int = 256  # images that set the ranges
     elements: int = 2**14  # values of an activation tensor on which its range is searched
@@ -68,7 +70,7 @@ class QDrop(Method):
         generator = job.generator
 
         def mend(data: UnitData) -> dict | None:
-            observe_unit(data, self.init_images)
+            observe_ranges(data, self.init_images, self.reparam)
             if is_head(data.unit) and not self.head:
                 return None
             return self.reconstruct(data, generator, job)
@@ -86,6 +88,7 @@ class QDrop(Method):
             "post_softmax": lambda: Uniform(a, observer=BY_PRODUCT if self.softmax == "output" else search[a]),
         }
         scheme |= by_head(job) if self.operands == "head" else {}
+        scheme |= by_channel(job) if self.reparam else {}
         return scheme | (eight_bit_ends(Shrink(elements=self.elements)) if self.protocol == "paper" else {})
 
     def reconstruct(self, data: UnitData, generator: torch.Generator, job: Job) -> dict:

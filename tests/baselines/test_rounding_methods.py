@@ -9,9 +9,11 @@ from torch import nn
 from aiqvit.interfaces import Bits, Job
 from aiqvit.quant.card import scheme_card, sites
 from aiqvit.quant.quantizers import Uniform
-from aiqvit.quant.surgery import QuantAttention, observe, quantize_model
+from aiqvit.quant.surgery import QuantAttention, observe, quantize_model, set_mode
+from aiqvit.recon.capture import Samples, Spill
 from aiqvit.recon.gradients import distance, output_importance
-from baselines.brecq import BRECQ
+from aiqvit.recon.walk import UnitData
+from baselines.brecq import BRECQ, observe_ranges
 from baselines.isvit import ISViT
 from baselines.qdrop import QDrop
 from tests.models import FAMILIES, images, tiny, units
@@ -42,6 +44,7 @@ def test_every_unit_is_logged_and_activations_are_per_tensor(cls, family):
     (QDrop, {"drop": 0.1}), (QDrop, {"loss": "relative"}), (QDrop, {"head": False}), (QDrop, {"protocol": "paper"}),
     (QDrop, {"loss": "tokenwise"}), (BRECQ, {"loss": "tokenwise"}), (QDrop, {"operands": "head"}),
     (BRECQ, {"operands": "head"}), (QDrop, {"weights": "output"}), (BRECQ, {"weights": "output"}),
+    (QDrop, {"reparam": True}), (BRECQ, {"reparam": True}),
 ])
 def test_every_switch_changes_the_result(cls, settings):
     with torch.no_grad():
@@ -91,6 +94,21 @@ def test_operands_by_head_have_a_range_a_head_and_nothing_else_has(cls, family):
 def test_vector_attention_has_no_heads(cls):
     job = Job(nn.Linear(4, 4), (), [], Bits(3, 3))
     assert cls(operands="head").scheme(job).keys() == cls().scheme(job).keys()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("output", (False, True))
+def test_reparameterized_ranges_are_one_a_tensor_and_leave_the_full_precision_unit_alone(family, output):
+    model, job = tiny(family), Job(tiny(family), units(family), [images(4)], Bits(3, 3))
+    student = quantize_model(job.model, BRECQ(weights="output" if output else "own", reparam=True).scheme(job))
+    assert "channel" in {q.granularity for _, q in sites(student) if q.role == "post_layernorm"}
+    inputs = Samples(Spill(2**30))
+    inputs.append((images(4),))
+    observe_ranges(UnitData("all", student, inputs, inputs, inputs), 4, reparam=True)
+    assert {q.granularity for _, q in sites(student) if q.role == "post_layernorm"} == {"tensor"}
+    set_mode(student, "off")
+    with torch.no_grad():
+        torch.testing.assert_close(student(images()), model(images()), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("cls", (BRECQ, QDrop))
