@@ -25,7 +25,7 @@ from aiqvit.recon.curriculum import Curriculum
 from aiqvit.recon.loop import Group, Schedule, groups_of, keep_better, reconstruct, uniform_sampler
 from aiqvit.recon.lowrank import LowRank, candidate_ranks
 from aiqvit.recon.ranks import SearchConfig, search_ranks
-from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
+from aiqvit.recon.walk import UnitData, is_head, observe_reparameterized, observe_unit, repair
 
 WEIGHT_FRACTIONS = (0.97, 0.98, 0.99, 0.995, 0.9995, 0.9997, 0.9999, 0.99995, 0.99999)  # I&S-ViT's list
 
@@ -83,7 +83,7 @@ class AIQViT(Method):
     ranges: Literal["token", "own"] = "token"  # error that sets ranges per tensor; token: each token in its own units
     target: Literal["fp_of_fp", "fp_of_q"] = "fp_of_fp"  # fp_of_q is Eq. 10 read literally
     order: Literal["reparam_then_recon", "recon_then_reparam"] = "reparam_then_recon"
-    head: bool = False  # reconstruct the head too: it sees one token an image and overfits (results/tuning.md)
+    head: bool = False  # reconstruct a head that is one layer too: with one token an image it overfits
     alpha_rate: float = 3e-4  # Adam on the rank scores (DARTS's; a short search needs more)
     weight_rate: float = 0.03  # Adam on A and B, relative to their natural sizes (`LowRank.trainables`)
     scale_rate: float = 0.02  # Adam on activation scales and DFQ bounds, in levels by which an end of the range moves
@@ -101,10 +101,8 @@ class AIQViT(Method):
         generator = job.generator
 
         def mend(data: UnitData) -> dict | None:
-            observe_unit(data, self.init_images)
-            if self.order == "reparam_then_recon":
-                reparameterize(data.unit)
-                observe_unit(data, self.init_images, activations=False)  # weights changed, and so did their inputs
+            late = self.order == "recon_then_reparam"
+            (observe_unit if late else observe_reparameterized)(data, self.init_images)
             if self.head or not is_head(data.unit):
                 return self.reconstruct(data, generator, job.progress)
             return None

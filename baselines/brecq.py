@@ -33,12 +33,11 @@ from torch import nn
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.observers import FocusGrid, PercentileMSE, Shrink
 from aiqvit.quant.quantizers import Float, Uniform
-from aiqvit.quant.reparam import reparameterize
 from aiqvit.quant.surgery import set_mode
 from aiqvit.recon.gradients import output_importance
 from aiqvit.recon.loop import Schedule
 from aiqvit.recon.rounded import RoundingRates, train_rounding
-from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
+from aiqvit.recon.walk import UnitData, is_head, observe_reparameterized, observe_unit, repair
 
 BY_PRODUCT = FocusGrid(lows=(0.0,), steps=99)  # ranges from 0 up to 1 / keys .. 1, by the error of the product
 OPERANDS = PercentileMSE((0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999), by_output=True)  # ranges a head
@@ -78,7 +77,7 @@ class BRECQ(Method):
     loss: Literal["mse", "relative", "tokenwise", "token", "fisher"] = "mse"
     ranges: Literal["own", "token"] = "own"  # error that sets ranges of activations; token: each in its own units
     damping: float = 1.0  # added to |gradient| by fisher
-    head: bool = True  # reconstruct the head too
+    head: bool = True  # reconstruct a head that is one layer too
     init_images: int = 64  # images that set the ranges
     elements: int = 2**18  # values of an activation tensor on which its range is searched
     protocol: Literal["unified", "paper"] = "unified"  # paper: image not quantized, first and last layer 8 bit
@@ -92,7 +91,7 @@ class BRECQ(Method):
                 references = [job.forward(job.model, batch) for batch in job.calibration]
 
         def mend(data: UnitData) -> dict | None:
-            observe_ranges(data, self.init_images, self.reparam)
+            (observe_reparameterized if self.reparam else observe_unit)(data, self.init_images)
             if is_head(data.unit) and not self.head:
                 return None
             if references:
@@ -149,17 +148,9 @@ def by_head(job: Job) -> dict:
 
 
 def by_channel(job: Job) -> dict:
-    """The ports' post-LayerNorm activations: a range a channel, for `observe_ranges` to reparameterize."""
+    """The ports' post-LayerNorm activations: a range a channel, to be reparameterized."""
     search = PercentileMSE(FRACTIONS)
     return {"post_layernorm": lambda: Uniform(job.bits.activation, -1, search, include_zero=False)}
-
-
-def observe_ranges(data: UnitData, images: int, reparam: bool) -> None:
-    """Set all ranges of a unit; `reparam` turns those a channel into one a tensor and sets the weights' again."""
-    observe_unit(data, images)
-    if reparam:
-        reparameterize(data.unit)
-        observe_unit(data, images, activations=False)
 
 
 def eight_bit_ends(search: Shrink) -> dict:

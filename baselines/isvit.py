@@ -48,7 +48,7 @@ class ISViT(Method):
     official_levels: bool = False
     loss: Literal["mse", "relative", "tokenwise", "token"] = "mse"
     ranges: Literal["own", "token"] = "own"  # error that sets ranges per tensor; token: each in its own units
-    head: bool = True  # reconstruct the head too
+    head: bool = True  # reconstruct a head that is one layer too
     init_images: int = 64  # images that set the ranges
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
     memory_gb: float = 4.0

@@ -26,8 +26,8 @@ from aiqvit.quant.observers import RangeAndZero, Shrink
 from aiqvit.quant.quantizers import Uniform
 from aiqvit.recon.loop import Schedule
 from aiqvit.recon.rounded import RoundingRates, train_rounding
-from aiqvit.recon.walk import UnitData, is_head, repair
-from baselines.brecq import BY_PRODUCT, WEIGHTS, by_channel, by_head, eight_bit_ends, observe_ranges
+from aiqvit.recon.walk import UnitData, gives_logits, is_head, observe_reparameterized, observe_unit, repair
+from baselines.brecq import BY_PRODUCT, WEIGHTS, by_channel, by_head, eight_bit_ends
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class QDrop(Method):
     operands: Literal["tensor", "head"] = "tensor"  # granularity of the attention products' operands
     weights: Literal["own", "output"] = "own"  # error that sets ranges of weights; output: that of the layer's output
     reparam: bool = False  # ranges of post-LayerNorm activations found by channel, then reparameterized
-    head: bool = True  # reconstruct the head too, by the KL divergence of its logits
+    head: bool = True  # reconstruct a head that is one layer too; logits are compared by their KL divergence
     init_images: int = 256  # images that set the ranges
     elements: int = 2**14  # values of an activation tensor on which its range is searched
     widths: int = 100  # ranges tried, where both signs occur with every zero-point
@@ -70,7 +70,7 @@ class QDrop(Method):
         generator = job.generator
 
         def mend(data: UnitData) -> dict | None:
-            observe_ranges(data, self.init_images, self.reparam)
+            (observe_reparameterized if self.reparam else observe_unit)(data, self.init_images)
             if is_head(data.unit) and not self.head:
                 return None
             return self.reconstruct(data, generator, job)
@@ -94,7 +94,7 @@ class QDrop(Method):
     def reconstruct(self, data: UnitData, generator: torch.Generator, job: Job) -> dict:
         """Train one unit; return its log entry."""
         began = time.perf_counter()
-        loss = "kl" if is_head(data.unit) else self.loss
+        loss = "kl" if gives_logits(data.unit) else self.loss
         activations = [q for name, q in sites(data.unit) if not name.endswith("weight_quantizer")]
         for q in activations:
             q.drop = self.drop

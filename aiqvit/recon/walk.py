@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from aiqvit.interfaces import Job
+from aiqvit.quant.reparam import reparameterize
 from aiqvit.quant.surgery import Scheme, observe, observe_rest, quant_layers, quantize_model
 from aiqvit.recon.capture import (
     Samples,
@@ -112,6 +113,18 @@ def observe_unit(data: UnitData, images: int, **which: bool) -> None:
     observe(data.unit, lambda unit: unit(*args, **kwargs), **which)
 
 
-def is_head(unit: nn.Module) -> bool:
-    """Whether a unit is the classification head, which sees one token an image."""
+def observe_reparameterized(data: UnitData, images: int) -> None:
+    """As `observe_unit`; then ranges a channel behind LayerNorms become one a tensor, and weights get theirs again."""
+    observe_unit(data, images)
+    reparameterize(data.unit)
+    observe_unit(data, images, activations=False)  # weights changed, and so did their inputs
+
+
+def gives_logits(unit: nn.Module) -> bool:
+    """Whether a unit ends in the classification head."""
     return any(layer.weight_quantizer.role == "head" for _, layer in quant_layers(unit))
+
+
+def is_head(unit: nn.Module) -> bool:
+    """Whether a unit is the classification head and nothing else; a classifier of several layers is not."""
+    return gives_logits(unit) and len(list(quant_layers(unit))) == 1
