@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from aiqvit.harness.options import choose_methods
 from aiqvit.interfaces import Bits, Job
 from aiqvit.quant.card import scheme_card, sites
 from aiqvit.quant.quantizers import Float
@@ -25,6 +26,7 @@ from tasks.weights import load_state, read_state
 
 BITS = ("3/3", "4/6")
 METHOD_NAMES = [name for name in METHODS.names() if name != "fp32"]
+AS_PORTED = [f"{name}[operands=head,weights=output,reparam=on]" for name in ("brecq", "qdrop")]
 POINT_TASKS = ("modelnet40", "shapenetpart")
 MODELS = (*mini.MODELS, *POINT_TASKS)
 UNITS = ("patch_embed", "blocks.0", "layers.0.blocks.1"), ("embed", "downs.1", "blocks.2", "bottom")
@@ -56,12 +58,12 @@ def trained(name: str) -> torch.nn.Module:
 
 def fresh(method: str, model: str, bits: str) -> torch.nn.Module:
     """The mini model after the method at preset smoke."""
-    cls = METHODS.get(method)
+    (choice,) = choose_methods(method)
     modules = dict(trained(model).named_modules())
     units = [name for name in UNITS[model in POINT_TASKS] if name in modules]
     job = Job(copy.deepcopy(trained(model)), units, list(data(model).split(4)), Bits.parse(bits))
     torch.manual_seed(0)  # as the harness does: after loading, which draws numbers too
-    return cls(**cls.presets.get("smoke", {})).quantize(job)
+    return choice.build("smoke").quantize(job)
 
 
 @cache
@@ -71,7 +73,7 @@ def quantized(method: str, model: str, bits: str) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize(("model", "bits"), [*product(mini.MODELS, BITS), *product(POINT_TASKS, BITS[1:])])
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", METHOD_NAMES + AS_PORTED)
 def test_every_site_has_at_most_2b_codes_that_decode_to_what_the_model_uses(method, model, bits):
     net = quantized(method, model, bits)
     wrong, seen = [], set()
