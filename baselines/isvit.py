@@ -4,8 +4,8 @@ Shift-uniform-log2 post-Softmax, and a smooth optimization strategy in three sta
 post-LayerNorm ones per channel, and full-precision weights; reparameterize to one range per tensor; quantize the
 weights and train again. Differences from the authors' code: all three stages of a unit are run before the next unit
 (stage 1 sees full-precision inputs there and here), 2^b codes instead of 2^b + 1 (`official_levels`), stochastic depth
-is off, and Swin's reductions are reparameterized too. `quick` does not train the head, as the authors do and `paper`
-does: it has one token an image to learn from, too little for a short schedule (`results/tuning.md`).
+is off, and Swin's reductions are reparameterized too. `paper` trains the head too, as the authors do;
+`quick` does not: one token an image is too little to learn from in a short schedule (`results/tuning.md`).
 """
 
 from __future__ import annotations
