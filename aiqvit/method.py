@@ -17,7 +17,7 @@ from torch import nn
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantLayer
-from aiqvit.quant.observers import FocusGrid, PercentileMSE
+from aiqvit.quant.observers import WEIGHT_FRACTIONS, FocusGrid, PercentileMSE
 from aiqvit.quant.quantizers import DynamicFocusing, Float, Quantizer, Uniform
 from aiqvit.quant.reparam import reparameterize
 from aiqvit.quant.surgery import quant_layers
@@ -25,9 +25,7 @@ from aiqvit.recon.curriculum import Curriculum
 from aiqvit.recon.loop import Group, Schedule, groups_of, keep_better, reconstruct, uniform_sampler
 from aiqvit.recon.lowrank import LowRank, candidate_ranks
 from aiqvit.recon.ranks import SearchConfig, search_ranks
-from aiqvit.recon.walk import UnitData, is_head, observe_reparameterized, observe_unit, repair
-
-WEIGHT_FRACTIONS = (0.97, 0.98, 0.99, 0.995, 0.9995, 0.9997, 0.9999, 0.99995, 0.99999)  # I&S-ViT's list
+from aiqvit.recon.walk import UnitData, is_head, observe_ranges, repair
 
 TABLE5 = tuple(  # the paper's order
     "lowrank={},dfq={},curriculum={}".format(*("on" if part == "1" else "off" for part in row))
@@ -101,8 +99,7 @@ class AIQViT(Method):
         generator = job.generator
 
         def mend(data: UnitData) -> dict | None:
-            late = self.order == "recon_then_reparam"
-            (observe_unit if late else observe_reparameterized)(data, self.init_images)
+            observe_ranges(data, self.init_images, reparam=self.order == "reparam_then_recon")
             if self.head or not is_head(data.unit):
                 return self.reconstruct(data, generator, job.progress)
             return None

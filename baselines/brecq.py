@@ -31,18 +31,17 @@ import torch
 from torch import nn
 
 from aiqvit.interfaces import Job, Method
-from aiqvit.quant.observers import FocusGrid, PercentileMSE, Shrink
+from aiqvit.quant.observers import WEIGHT_FRACTIONS, FocusGrid, PercentileMSE, Shrink
 from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.surgery import set_mode
 from aiqvit.recon.gradients import output_importance
 from aiqvit.recon.loop import Schedule
 from aiqvit.recon.rounded import RoundingRates, train_rounding
-from aiqvit.recon.walk import UnitData, is_head, observe_reparameterized, observe_unit, repair
+from aiqvit.recon.walk import UnitData, is_head, observe_ranges, repair
 
 BY_PRODUCT = FocusGrid(lows=(0.0,), steps=99)  # ranges from 0 up to 1 / keys .. 1, by the error of the product
 OPERANDS = PercentileMSE((0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999), by_output=True)  # ranges a head
-FRACTIONS = (0.97, 0.98, 0.99, 0.995, 0.9995, 0.9997, 0.9999, 0.99995, 0.99999)
-WEIGHTS = PercentileMSE(FRACTIONS, by_output=True)
+WEIGHTS = PercentileMSE(WEIGHT_FRACTIONS, by_output=True)
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class BRECQ(Method):
                 references = [job.forward(job.model, batch) for batch in job.calibration]
 
         def mend(data: UnitData) -> dict | None:
-            (observe_reparameterized if self.reparam else observe_unit)(data, self.init_images)
+            observe_ranges(data, self.init_images, self.reparam)
             if is_head(data.unit) and not self.head:
                 return None
             if references:
@@ -149,7 +148,7 @@ def by_head(job: Job) -> dict:
 
 def by_channel(job: Job) -> dict:
     """The ports' post-LayerNorm activations: a range a channel, to be reparameterized."""
-    search = PercentileMSE(FRACTIONS)
+    search = PercentileMSE(WEIGHT_FRACTIONS)
     return {"post_layernorm": lambda: Uniform(job.bits.activation, -1, search, include_zero=False)}
 
 

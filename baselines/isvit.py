@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from aiqvit.interfaces import Job, Method
-from aiqvit.quant.observers import PercentileMSE
+from aiqvit.quant.observers import WEIGHT_FRACTIONS, PercentileMSE
 from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.reparam import reparameterize
 from aiqvit.quant.shift_log import ShiftUniformLog2
@@ -44,7 +44,7 @@ class ISViT(Method):
     steps: int = 1000  # a unit and stage
     high_bit_steps: int = 200  # the same from 6-bit weights on
     rate: float = 4e-5  # Adam on weights and biases
-    fractions: tuple[float, ...] = (0.97, 0.98, 0.99, 0.995, 0.9995, 0.9997, 0.9999, 0.99995, 0.99999)  # weights
+    fractions: tuple[float, ...] = WEIGHT_FRACTIONS
     official_levels: bool = False
     loss: Literal["mse", "relative", "tokenwise", "token"] = "mse"
     ranges: Literal["own", "token"] = "own"  # error that sets ranges per tensor; token: each in its own units

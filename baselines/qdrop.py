@@ -26,7 +26,7 @@ from aiqvit.quant.observers import RangeAndZero, Shrink
 from aiqvit.quant.quantizers import Uniform
 from aiqvit.recon.loop import Schedule
 from aiqvit.recon.rounded import RoundingRates, train_rounding
-from aiqvit.recon.walk import UnitData, gives_logits, is_head, observe_reparameterized, observe_unit, repair
+from aiqvit.recon.walk import UnitData, gives_logits, is_head, observe_ranges, repair
 from baselines.brecq import BY_PRODUCT, WEIGHTS, by_channel, by_head, eight_bit_ends
 
 
@@ -70,7 +70,7 @@ class QDrop(Method):
         generator = job.generator
 
         def mend(data: UnitData) -> dict | None:
-            (observe_reparameterized if self.reparam else observe_unit)(data, self.init_images)
+            observe_ranges(data, self.init_images, self.reparam)
             if is_head(data.unit) and not self.head:
                 return None
             return self.reconstruct(data, generator, job)

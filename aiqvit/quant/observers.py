@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 Range = tuple[Tensor, Tensor]  # low, high: (G,), one a group that shares its parameters
+WEIGHT_FRACTIONS = (0.97, 0.98, 0.99, 0.995, 0.9995, 0.9997, 0.9999, 0.99995, 0.99999)  # I&S-ViT's list
 
 
 def _largest(x: Tensor, count: int) -> Tensor:

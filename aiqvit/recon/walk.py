@@ -113,11 +113,12 @@ def observe_unit(data: UnitData, images: int, **which: bool) -> None:
     observe(data.unit, lambda unit: unit(*args, **kwargs), **which)
 
 
-def observe_reparameterized(data: UnitData, images: int) -> None:
-    """As `observe_unit`; then ranges a channel behind LayerNorms become one a tensor, and weights get theirs again."""
+def observe_ranges(data: UnitData, images: int, reparam: bool) -> None:
+    """As `observe_unit`; `reparam` makes ranges a channel behind LayerNorms one a tensor, then redoes the weights."""
     observe_unit(data, images)
-    reparameterize(data.unit)
-    observe_unit(data, images, activations=False)  # weights changed, and so did their inputs
+    if reparam:
+        reparameterize(data.unit)
+        observe_unit(data, images, activations=False)  # weights changed, and so did their inputs
 
 
 def gives_logits(unit: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from aiqvit.quant.quantizers import Uniform
 from aiqvit.quant.surgery import QuantAttention, observe, quantize_model, set_mode
 from aiqvit.recon.capture import Samples, Spill
 from aiqvit.recon.gradients import distance, output_importance
-from aiqvit.recon.walk import UnitData, observe_reparameterized
+from aiqvit.recon.walk import UnitData, observe_ranges
 from baselines.brecq import BRECQ
 from baselines.isvit import ISViT
 from baselines.qdrop import QDrop
@@ -104,7 +104,7 @@ def test_reparameterized_ranges_are_one_a_tensor_and_leave_the_full_precision_un
     assert "channel" in {q.granularity for _, q in sites(student) if q.role == "post_layernorm"}
     inputs = Samples(Spill(2**30))
     inputs.append((images(4),))
-    observe_reparameterized(UnitData("all", student, inputs, inputs, inputs), 4)
+    observe_ranges(UnitData("all", student, inputs, inputs, inputs), 4, reparam=True)
     assert {q.granularity for _, q in sites(student) if q.role == "post_layernorm"} == {"tensor"}
     set_mode(student, "off")
     with torch.no_grad():
