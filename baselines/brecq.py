@@ -10,11 +10,12 @@ are quantized per tensor. Where paper, code and ports differ:
   ports take full-precision inputs (`inputs=fp`).
 - The range of post-Softmax activations is searched by the error of the attention product, as in the ports, which
   calibrate by the layer's output; the code, for CNNs, knows only the tensor's own error (`softmax=own`).
-- The ports give query, key, value and post-Softmax maps a range a head (`operands=head`), search the ranges of weights
-  by the layer's output (`weights=output`), and find those of post-LayerNorm activations channel by channel and
-  reparameterize them to one a tensor, as RepQ-ViT does (`reparam=on`). By default an activation has one range a
-  tensor, as with every method here, found as such, and a weight that of its own error, as in the code; at 3 bits one
-  range a tensor costs accuracy (`results/tuning.md`). `softmax` and `ranges` do not reach what has a range of its own.
+- The ranges of post-LayerNorm activations are found channel by channel and reparameterized to one a tensor, as in the
+  best ports and in RepQ-ViT; the code finds one a tensor at once (`reparam=off`).
+- These ports also give query, key, value and post-Softmax maps a range a head (`operands=head`, which `softmax` and
+  `ranges` do not reach) and search the ranges of weights by the layer's output (`weights=output`). By default an
+  activation has one range a tensor, as with every method here, and a weight that of its own error, as in the code; at
+  3 bits one range a tensor costs accuracy (`results/tuning.md`).
 - The code's default loss is the squared error, not the paper's Fisher weighting (`loss=fisher`); `damping` is the 1
   that the code adds to |gradient|, which nearly undoes it.
 
@@ -72,7 +73,7 @@ class BRECQ(Method):
     softmax: Literal["output", "own"] = "output"  # error by which the range of post-Softmax activations is searched
     operands: Literal["tensor", "head"] = "tensor"  # granularity of the attention products' operands
     weights: Literal["own", "output"] = "own"  # error that sets ranges of weights; output: that of the layer's output
-    reparam: bool = False  # ranges of post-LayerNorm activations found by channel, then reparameterized
+    reparam: bool = True  # ranges of post-LayerNorm activations found by channel, then reparameterized
     loss: Literal["mse", "relative", "tokenwise", "token", "fisher"] = "mse"
     ranges: Literal["own", "token"] = "own"  # error that sets ranges of activations; token: each in its own units
     damping: float = 1.0  # added to |gradient| by fisher

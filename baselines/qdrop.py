@@ -4,9 +4,11 @@ As BRECQ, but rounding and activation scales are trained at once, half of the in
 full-precision model, and half of the elements of every activation inside it are not quantized, drawn anew each step.
 Published for CNNs; ported to transformer blocks as in later papers. As in the ports, which calibrate by the layer's
 output, the range of post-Softmax activations is searched by the error of the attention product; the code, for CNNs,
-knows only the tensor's own error (`softmax=own`). The ports give the operands of attention products a range a head
-(`operands=head`, which `softmax` and `ranges` do not reach), search the ranges of weights by the layer's output
-(`weights=output`) and reparameterize post-LayerNorm activations (`reparam=on`); the defaults are those of the code.
+knows only the tensor's own error (`softmax=own`). The ranges of post-LayerNorm activations are found channel by channel
+and reparameterized to one a tensor, as in the best ports; the code finds one a tensor at once (`reparam=off`), which
+loses far more at 3 and 4 bits (`results/tuning.md`). These ports also give the operands of attention products a range a
+head (`operands=head`, which `softmax` and `ranges` do not reach) and search the ranges of weights by the layer's output
+(`weights=output`); the defaults are those of the code, one range a tensor as with every method here.
 The authors' gradient scaling of LSQ changes nothing under Adam and is left out. The loss is divided by its first value,
 as the ViT ports do.
 """
@@ -57,7 +59,7 @@ class QDrop(Method):
     softmax: Literal["output", "own"] = "output"  # error by which the range of post-Softmax activations is searched
     operands: Literal["tensor", "head"] = "tensor"  # granularity of the attention products' operands
     weights: Literal["own", "output"] = "own"  # error that sets ranges of weights; output: that of the layer's output
-    reparam: bool = False  # ranges of post-LayerNorm activations found by channel, then reparameterized
+    reparam: bool = True  # ranges of post-LayerNorm activations found by channel, then reparameterized
     head: bool = True  # reconstruct a head that is one layer too; logits are compared by their KL divergence
     init_images: int = 256  # images that set the ranges
     elements: int = 2**14  # values of an activation tensor on which its range is searched

@@ -26,7 +26,7 @@ from tasks.weights import load_state, read_state
 
 BITS = ("3/3", "4/6")
 METHOD_NAMES = [name for name in METHODS.names() if name != "fp32"]
-AS_PORTED = [f"{name}[operands=head,weights=output,reparam=on]" for name in ("brecq", "qdrop")]
+AS_PORTED = [f"{name}[operands=head,weights=output]" for name in ("brecq", "qdrop")]
 POINT_TASKS = ("modelnet40", "shapenetpart")
 MODELS = (*mini.MODELS, *POINT_TASKS)
 UNITS = ("patch_embed", "blocks.0", "layers.0.blocks.1"), ("embed", "downs.1", "blocks.2", "bottom")
