@@ -6,7 +6,7 @@ Published for CNNs; ported to transformer blocks as in later papers. As in the p
 output, the range of post-Softmax activations is searched by the error of the attention product; the code, for CNNs,
 knows only the tensor's own error (`softmax=own`). The ranges of post-LayerNorm activations are found channel by channel
 and reparameterized to one a tensor, as in the best ports; the code finds one a tensor at once (`reparam=off`), which
-loses far more at 3 and 4 bits (`results/tuning.md`). These ports also give the operands of attention products a range a
+lost more on training images (`results/tuning.md`). These ports also give the operands of attention products a range a
 head (`operands=head`, which `softmax` and `ranges` do not reach) and search the ranges of weights by the layer's output
 (`weights=output`); the defaults are those of the code, one range a tensor as with every method here.
 The authors' gradient scaling of LSQ changes nothing under Adam and is left out. The loss is divided by its first value,
