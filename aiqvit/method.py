@@ -18,7 +18,7 @@ from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantLayer
 from aiqvit.quant.observers import WEIGHT_FRACTIONS, FocusGrid, PercentileMSE
-from aiqvit.quant.quantizers import DynamicFocusing, Float, Quantizer, Uniform
+from aiqvit.quant.quantizers import DynamicFocusing, Float, LogSqrt2, Quantizer, Uniform
 from aiqvit.quant.reparam import reparameterize
 from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.curriculum import Curriculum
@@ -36,8 +36,9 @@ TABLE5 = tuple(  # the paper's order
 class AIQViT(Method):
     """Low-rank compensation with a searched rank, dynamic focusing quantizer, curriculum reconstruction.
 
-    lowrank, dfq, curriculum: the three parts of Table 5, each on or off (without dfq post-Softmax maps get a uniform
-    quantizer). rank: 0 searches, another number is used for every layer (Table 6).
+    lowrank, dfq, curriculum: the three parts of Table 5, each on or off (without dfq post-Softmax maps get what
+    `softmax` names, in the paper a uniform quantizer). rank: 0 searches, another number is used for every layer
+    (Table 6).
     """
 
     title: ClassVar[str] = "AIQViT"
@@ -53,6 +54,7 @@ class AIQViT(Method):
     grids: ClassVar[dict[str, tuple[str, ...]]] = {
         "table5": TABLE5,
         "parts": ("", "lowrank=off", "dfq=off", "curriculum=off"),
+        "softmax": ("", "dfq=off", "dfq=off,softmax=log_sqrt2"),
         "table6": ("rank=20", "rank=60", "rank=100", ""),
         "figure4a": ("",),
         "figure4b": ("images=64", "images=128", "images=256", "images=512", "images=1024"),
@@ -69,6 +71,7 @@ class AIQViT(Method):
     lowrank: bool = True
     dfq: bool = True
     curriculum: bool = True
+    softmax: Literal["uniform", "log_sqrt2"] = "uniform"  # where dfq is off; log_sqrt2 is RepQ-ViT's
     ranks: tuple[int, ...] = (20, 40, 60, 80, 100)  # the paper's set is not known
     full_rank: bool = True  # add min(out, in) to the candidates
     rank: int = 0  # fixed rank; 0 searches
@@ -122,6 +125,8 @@ class AIQViT(Method):
         scheme["post_softmax"] = lambda: Uniform(a)  # Table 5 without DFQ: a uniform range by the map's own error
         if self.dfq:
             scheme["post_softmax"] = lambda: DynamicFocusing(a, observer=focus, decoding=self.decoding)
+        elif self.softmax == "log_sqrt2":
+            scheme["post_softmax"] = lambda: LogSqrt2(a)
         return scheme
 
     def reconstruct(self, data: UnitData, generator: torch.Generator, progress: Callable) -> dict:

@@ -55,6 +55,8 @@ def test_switches_do_what_they_say():
     uniform, _ = run(dfq=False)
     rows = {(row["role"], row["kind"]): row["quantizer"] for row in scheme_card(uniform)}
     assert rows["post_softmax", "activation"] == "uniform"
+    logarithmic, _ = run(dfq=False, softmax="log_sqrt2")
+    assert {q.kind for _, q in sites(logarithmic) if q.role == "post_softmax"} == {"log-sqrt2"}
     focused = [q for _, q in sites(run(decoding="zero_low")[0]) if isinstance(q, DynamicFocusing)]
     assert [q.decoding for q in focused] == ["zero_low"] * 2
     assert [e["ranks"]["attn.qkv"] for e in run(rank=3)[1] if e["unit"] == "blocks.0"] == [[3]]
