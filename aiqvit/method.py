@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from aiqvit.interfaces import Job, Method
+from aiqvit.interfaces import Job, Method, UserError
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantLayer
 from aiqvit.quant.observers import WEIGHT_FRACTIONS, FocusGrid, PercentileMSE
@@ -96,6 +96,10 @@ class AIQViT(Method):
     focus_images: int = 8  # of these, how many search the DFQ interval
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized, as in I&S-ViT
     memory_gb: float = 4.0  # captured activations beyond this go to disk
+
+    def __post_init__(self) -> None:
+        if self.dfq and self.softmax != "uniform":
+            raise UserError(f"softmax={self.softmax} takes the place of DFQ: set dfq=off too")
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, ranks, bounds, seconds."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aiqvit.harness.options import choose_methods, grid_methods
-from aiqvit.interfaces import Bits, Diverged, Job
+from aiqvit.interfaces import Bits, Diverged, Job, UserError
 from aiqvit.method import AIQViT
 from aiqvit.quant.card import scheme_card, sites
 from aiqvit.quant.quantizers import DynamicFocusing
@@ -57,6 +57,8 @@ def test_switches_do_what_they_say():
     assert rows["post_softmax", "activation"] == "uniform"
     logarithmic, _ = run(dfq=False, softmax="log_sqrt2")
     assert {q.kind for _, q in sites(logarithmic) if q.role == "post_softmax"} == {"log-sqrt2"}
+    with pytest.raises(UserError, match="softmax=log_sqrt2 takes the place of DFQ: set dfq=off too"):
+        AIQViT(softmax="log_sqrt2")
     focused = [q for _, q in sites(run(decoding="zero_low")[0]) if isinstance(q, DynamicFocusing)]
     assert [q.decoding for q in focused] == ["zero_low"] * 2
     assert [e["ranks"]["attn.qkv"] for e in run(rank=3)[1] if e["unit"] == "blocks.0"] == [[3]]
