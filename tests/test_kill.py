@@ -60,9 +60,9 @@ def command(arguments: list[str], cache: str, log: str) -> None:
 
 
 def untimed(value):
-    """A record without what no two runs share: times, memory, the time of day."""
+    """A record without what two runs need not share: times, memory, the time of day, the state of the checkout."""
     if isinstance(value, dict):
-        return {k: untimed(v) for k, v in value.items() if k not in ("seconds", "times", "peak_mib", "started")}
+        return {k: untimed(v) for k, v in value.items() if k not in ("seconds", "times", "peak_mib", "started", "git")}
     return [untimed(v) for v in value] if isinstance(value, list) else value
 
 
