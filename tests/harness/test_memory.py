@@ -27,4 +27,4 @@ def test_freed_memory_is_used_again_without_page_faults():
     for case in ("default", "kept"):
         command = [sys.executable, "-c", FAULTS, case]
         faults[case] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert faults["kept"] < faults["default"] / 4  # where other blocks lie between, the heap may still grow by a few
+    assert faults["kept"] < faults["default"] / 10
