@@ -109,5 +109,5 @@ class Registry(Generic[T]):
                 self._add(point.name, point.value)
 
 
-METHODS: Registry[Method] = Registry("method", Method, "baselines:METHODS", "aiqvit.methods")
-TASKS: Registry[Task] = Registry("task", Task, "tasks:TASKS", "aiqvit.tasks")
+METHODS: Registry[Method] = Registry("method", Method, "aiqvit.baselines:METHODS", "aiqvit.methods")
+TASKS: Registry[Task] = Registry("task", Task, "aiqvit.tasks:TASKS", "aiqvit.tasks")

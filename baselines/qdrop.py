@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+from aiqvit.baselines.brecq import BY_PRODUCT, WEIGHTS, by_channel, by_head, eight_bit_ends
 from torch import nn
 
 from aiqvit.interfaces import Job, Method
@@ -29,7 +30,6 @@ from aiqvit.quant.quantizers import Uniform
 from aiqvit.recon.loop import Schedule
 from aiqvit.recon.rounded import RoundingRates, train_rounding
 from aiqvit.recon.walk import UnitData, gives_logits, is_head, observe_ranges, repair
-from baselines.brecq import BY_PRODUCT, WEIGHTS, by_channel, by_head, eight_bit_ends
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from aiqvit.tasks.weights import checksum, load_state, read_state
 from torch import Tensor, nn
 
 from aiqvit.interfaces import Diverged, Subject, Task, UserError
 from aiqvit.registry import choose
-from tasks.weights import checksum, load_state, read_state
 
 HEAD8 = "_head8"  # ending of a model's name: class, box and mask predictors get 8 bits whatever the others get
 
@@ -30,15 +30,14 @@ class Coco(Task):
     def __init__(self, data: str | None = None, strict: bool = False) -> None:
         """See `Task`. Images are read when needed; a broken one is an error whatever `strict` says."""
         _import_mmdet()
+        from aiqvit.tasks.detection import data as files
+        from aiqvit.tasks.detection.models import MODELS
         from mmdet.datasets import CocoDataset
-
-        from tasks.detection import data as files
-        from tasks.detection.models import MODELS
 
         if data is None:
             data = self.folder if Path(self.folder).is_dir() else "mini"
         if data == "mini":
-            from tasks.mini import coco as mini
+            from aiqvit.tasks.mini import coco as mini
 
             self._mini, self.models, self.batch = mini, mini.MODELS, mini.BATCH
             self._files = files.CocoFolder(mini.prepare(), mini.NAMES, (mini.SIDE, mini.SIDE))
@@ -61,8 +60,8 @@ class Coco(Task):
 
     def load(self, model: str, weights: str | None = None) -> Subject:
         """See `Task`. Weights are MMDetection's or those of Swin-Transformer-Object-Detection, told by their names."""
-        from tasks.detection import models
-        from tasks.detection.checkpoints import convert
+        from aiqvit.tasks.detection import models
+        from aiqvit.tasks.detection.checkpoints import convert
 
         full = self.resolve(model)[0]
         name = full.removesuffix(HEAD8)
@@ -85,8 +84,8 @@ class Coco(Task):
         return [samples[i : i + self.batch] for i in range(0, len(samples), self.batch)]
 
     def forward(self, model: nn.Module, batch: list[dict]) -> list[Tensor]:
-        """All raw outputs of the detector: see `tasks.detection.forward`."""
-        from tasks.detection.forward import raw_outputs
+        """All raw outputs of the detector: see `aiqvit.tasks.detection.forward`."""
+        from aiqvit.tasks.detection.forward import raw_outputs
 
         return raw_outputs(model, batch)
 
@@ -107,9 +106,8 @@ class Coco(Task):
 
         A prediction is a DetDataSample as a dictionary, its masks run-length encoded.
         """
+        from aiqvit.tasks.detection.forward import collate
         from mmdet.structures.mask import encode_mask_results
-
-        from tasks.detection.forward import collate
 
         found, hooks = [], [m.register_forward_hook(_check_finite)
                             for n, m in model.named_modules() if n == "neck" or n.endswith(("fc_cls", "fc_reg"))]
@@ -130,7 +128,7 @@ class Coco(Task):
     @torch.no_grad()
     def draw(self, model: nn.Module, subject: Subject, folder: Path, count: int, device: str) -> None:
         """A picture an image: what full precision predicts on the left, what `model` predicts on the right."""
-        from tasks.detection.pictures import side_by_side
+        from aiqvit.tasks.detection.pictures import side_by_side
 
         chosen = [i * self.val_images // count for i in range(min(count, self.val_images))]
         plain, quantized = (self.predict(m.to(device).eval(), chosen, 1) for m in (subject.model, model))
@@ -152,7 +150,7 @@ def _check_finite(_: nn.Module, __: tuple, output: Any) -> None:
 
 
 def _import_mmdet() -> None:
-    from tasks.detection.ops import install
+    from aiqvit.tasks.detection.ops import install
 
     try:
         install()

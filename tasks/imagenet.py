@@ -10,13 +10,13 @@ from typing import Any
 
 import timm
 import torch
+from aiqvit.tasks.images import Loader, Sample, list_samples
+from aiqvit.tasks.weights import checksum, hub_file, load_state, read_state
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 from torch import nn
 
 from aiqvit.interfaces import Diverged, Subject, Task, UserError
 from aiqvit.registry import choose, unknown
-from tasks.images import Loader, Sample, list_samples
-from tasks.weights import checksum, hub_file, load_state, read_state
 
 TAGS = {  # explicit tags: what a bare timm name means has changed between timm versions
     "deit_tiny": "deit_tiny_patch16_224.fb_in1k",
@@ -47,7 +47,7 @@ class ImageNet(Task):
             data = self.folder if Path(self.folder).is_dir() else "mini"
         self.mini = data == "mini"
         if self.mini:
-            from tasks.mini import imagenet as mini
+            from aiqvit.tasks.mini import imagenet as mini
 
             self._mini, root, wnids = mini, mini.prepare(), mini.SYNSETS
         else:

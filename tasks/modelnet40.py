@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from aiqvit.tasks.mini import solids
+from aiqvit.tasks.models.point_transformer import PointTransformer
+from aiqvit.tasks.point_files import identify, read_list, read_points, unit_sphere
+from aiqvit.tasks.points import PointTask, Shape, class_means
 from torch import Tensor
 
 from aiqvit.interfaces import UserError
-from tasks.mini import solids
-from tasks.models.point_transformer import PointTransformer
-from tasks.point_files import identify, read_list, read_points, unit_sphere
-from tasks.points import PointTask, Shape, class_means
 
 NAMES, TRAIN, TEST = "modelnet40_shape_names.txt", "modelnet40_train.txt", "modelnet40_test.txt"
 

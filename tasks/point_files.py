@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from aiqvit.tasks.cache import file_once, folder
 
 from aiqvit.interfaces import UserError
-from tasks.cache import file_once, folder
 
 Array = np.ndarray
 

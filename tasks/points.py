@@ -9,13 +9,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from aiqvit.tasks.models.point_transformer import PointTransformer
+from aiqvit.tasks.models.point_weights import build, own_keys
+from aiqvit.tasks.weights import checksum, load_state, read_state
 from torch import Tensor, nn
 
 from aiqvit.interfaces import Diverged, Subject, Task, UserError
 from aiqvit.registry import choose
-from tasks.models.point_transformer import PointTransformer
-from tasks.models.point_weights import build, own_keys
-from tasks.weights import checksum, load_state, read_state
 
 POINTS = 1024  # of a shape, taken evenly spaced from its file
 CALIBRATION = 512  # shapes at most, as in the AIQViT paper, unless more are asked for
@@ -79,7 +79,7 @@ class PointTask(Task):
         name = self.resolve(model)[0]
         if weights is None and self.mini is None:
             raise UserError(f"there are no published weights for {self.name}: give --weights FILE, or train some with "
-                            f"python -m tasks.train --task {self.name} --data DIR")
+                            f"python -m aiqvit.tasks.train --task {self.name} --data DIR")
         source = weights or str(self.mini.weights(self.name))
         state = own_keys(read_state(source))
         net = build(state, source)

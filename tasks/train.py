@@ -1,4 +1,4 @@
-"""Train Point Transformers: `python -m tasks.train --task modelnet40|shapenetpart --data DIR`.
+"""Train Point Transformers: `python -m aiqvit.tasks.train --task modelnet40|shapenetpart --data DIR`.
 
 Published settings: Adam at 1e-3 with weight decay 1e-4, 200 epochs, step decay, random scale, shift and, for
 classification, point dropout. The best checkpoint is chosen on training data that is held out: every tenth shape of
@@ -15,6 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from aiqvit.tasks.cache import file_once
+from aiqvit.tasks.models.point_transformer import WIDTHS
+from aiqvit.tasks.points import PointTask, Shape
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -22,9 +25,6 @@ from tqdm import tqdm
 
 from aiqvit.interfaces import UserError
 from aiqvit.registry import TASKS
-from tasks.cache import file_once
-from tasks.models.point_transformer import WIDTHS
-from tasks.points import PointTask, Shape
 
 MINI = {"widths": (32, 64, 128), "dim": 32}
 DECAY = {"modelnet40": (4, 0.3), "shapenetpart": (10, 0.5)}  # stages of equal length, and the factor between them
@@ -131,7 +131,7 @@ class Trainer:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="tasks.train", description=__doc__.split("\n\n")[0])
+    p = argparse.ArgumentParser(prog="aiqvit.tasks.train", description=__doc__.split("\n\n")[0])
     add = p.add_argument
     add("--task", required=True, choices=tuple(DECAY), help="what to train for")
     add("--data", help="data folder, or mini (default: the task's usual folder if it exists, otherwise mini)")
@@ -187,10 +187,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         run(parser().parse_args(argv))
         return 0
     except UserError as error:
-        print(f"tasks.train: {error}", file=sys.stderr)
+        print(f"aiqvit.tasks.train: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("tasks.train: interrupted; the same command goes on after the last finished epoch", file=sys.stderr)
+        print("aiqvit.tasks.train: interrupted; the same command goes on after the last epoch", file=sys.stderr)
         return 130
 
 

@@ -74,7 +74,7 @@ class Nan(Method):
 def methods(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only full precision and the toy methods are registered."""
     monkeypatch.setattr(METHODS, "_read", True)
-    toys = {"fp32": "baselines.fp32:FullPrecision", "toy": Toy, "breaks": Breaks, "nan": Nan}
+    toys = {"fp32": "aiqvit.baselines.fp32:FullPrecision", "toy": Toy, "breaks": Breaks, "nan": Nan}
     monkeypatch.setattr(METHODS, "_entries", toys)
 
 

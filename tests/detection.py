@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from tasks.detection.data import CocoFolder
-from tasks.mini import coco as mini
+from aiqvit.tasks.detection.data import CocoFolder
+from aiqvit.tasks.mini import coco as mini
 
 
 def small_coco(root: Path) -> Path:

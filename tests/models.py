@@ -1,11 +1,10 @@
 """Tiny untrained models of each family for tests."""
 
 import torch
+from aiqvit.tasks.models.point_transformer import PointSegmenter, PointTransformer
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
-
-from tasks.models.point_transformer import PointSegmenter, PointTransformer
 
 FAMILIES = ("vit", "deit", "swin")
 

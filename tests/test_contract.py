@@ -12,17 +12,17 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from aiqvit.tasks.mini import imagenet as mini
+from aiqvit.tasks.mini import solids
+from aiqvit.tasks.models.point_weights import build
+from aiqvit.tasks.point_files import unit_sphere
+from aiqvit.tasks.weights import load_state, read_state
 
 from aiqvit.harness.options import choose_methods
 from aiqvit.interfaces import Bits, Job
 from aiqvit.quant.card import scheme_card, sites
 from aiqvit.quant.quantizers import Float
 from aiqvit.registry import METHODS
-from tasks.mini import imagenet as mini
-from tasks.mini import solids
-from tasks.models.point_weights import build
-from tasks.point_files import unit_sphere
-from tasks.weights import load_state, read_state
 
 BITS = ("3/3", "4/6")
 METHOD_NAMES = [name for name in METHODS.names() if name != "fp32"]

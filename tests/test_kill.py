@@ -40,7 +40,8 @@ def cache(tmp_path: Path) -> Path:
 def start(cache):
     """Start the command in a process of its own, forked from one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["aiqvit.command", "aiqvit.method", "baselines.isvit", "tasks.mini.imagenet"])
+    context.set_forkserver_preload(["aiqvit.command", "aiqvit.method", "aiqvit.baselines.isvit",
+                                    "aiqvit.tasks.mini.imagenet"])
 
     def begin(out: Path, *more: str) -> multiprocessing.Process:
         flags = [*FLAGS, *more, "--out", str(out)]

@@ -37,7 +37,7 @@ def test_every_registered_class_loads():
 
 
 def test_wildcards_and_aliases():
-    found = fresh({"repqvit": "a:A", "fp32": "baselines.fp32:FullPrecision", "repq2": "a:B"})
+    found = fresh({"repqvit": "a:A", "fp32": "aiqvit.baselines.fp32:FullPrecision", "repq2": "a:B"})
     found.register("baseline", "a:C", aliases=["base"])
     assert found.match("rep*") == ["repqvit", "repq2"]
     assert found.match("all") == found.names() == ["repqvit", "fp32", "repq2", "baseline"]
@@ -78,7 +78,7 @@ def test_decorator_and_wrong_class():
 
 
 def test_entry_points_of_other_packages(monkeypatch):
-    point = EntryPoint("theirs", "baselines.fp32:FullPrecision", "aiqvit.methods")
+    point = EntryPoint("theirs", "aiqvit.baselines.fp32:FullPrecision", "aiqvit.methods")
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
     found = fresh(table=None, group="aiqvit.methods")
     assert found.names() == ["theirs"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-ENGINE = ("aiqvit.quant", "aiqvit.recon", "aiqvit.method", "baselines")
+ENGINE = ("aiqvit.quant", "aiqvit.recon", "aiqvit.method", "aiqvit.baselines", "aiqvit.tasks")
 
 
 def code_hash(*classes: type) -> str:

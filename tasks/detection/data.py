@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aiqvit.tasks.detection.forward import Sample
+from aiqvit.tasks.detection.models import DATASET, shipped
+from aiqvit.tasks.images import SUFFIXES
+
 from aiqvit.interfaces import UserError
-from tasks.detection.forward import Sample
-from tasks.detection.models import DATASET, shipped
-from tasks.images import SUFFIXES
 
 ANNOTATIONS = "annotations/instances_val2017.json"
 TRAIN, VAL = "train2017", "val2017"

@@ -7,9 +7,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from aiqvit.tasks.detection.swin import open_blocks
 from torch import nn
-
-from tasks.detection.swin import open_blocks
 
 SWIN = {  # shipped config files of Mask R-CNN; their backbones serve the cascades too
     "swin_t": "swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py",
@@ -60,7 +59,7 @@ def cascade_head(head: Any) -> dict[str, Any]:
 
 def build(model: dict[str, Any]) -> nn.Module:
     """A detector with random weights, in evaluation mode."""
-    from tasks.detection.ops import install
+    from aiqvit.tasks.detection.ops import install
 
     install()
     from mmdet.registry import MODELS as REGISTRY

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from aiqvit.tasks.cache import folder_once
+from aiqvit.tasks.detection.models import CASCADE, build, cascade_head, shipped
+from aiqvit.tasks.mini.scenes import NAMES, SIDE, Scene, boxes, scene
 from PIL import Image
 from torch import nn
 from tqdm import tqdm
-
-from tasks.cache import folder_once
-from tasks.detection.models import CASCADE, build, cascade_head, shipped
-from tasks.mini.scenes import NAMES, SIDE, Scene, boxes, scene
 
 VERSION = 1  # of the pictures: raise it whenever the pixels change
 COUNTS = {"train": 200, "val": 100}
@@ -30,7 +29,7 @@ def generator(stream: str) -> np.random.Generator:
 def prepare() -> Path:
     """Write the scenes unless they are there, and return the folder with ``annotations``, ``train2017``, ``val2017``.
 
-    They go to the cache, complete or not at all: see ``tasks.cache``.
+    They go to the cache, complete or not at all: see ``aiqvit.tasks.cache``.
     """
     return folder_once(f"mini-coco-v{VERSION}", _write_all)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from aiqvit.tasks.cache import folder_once
+from aiqvit.tasks.mini.shapes import CLASSES, SIZE, draw
 from PIL import Image
 from safetensors.torch import load_file
 from timm.models.deit import VisionTransformerDistilled
@@ -13,9 +15,6 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision import transforms
 from tqdm import tqdm
-
-from tasks.cache import folder_once
-from tasks.mini.shapes import CLASSES, SIZE, draw
 
 VERSION = 2  # of the pictures: raise it whenever the pixels change
 SYNSETS: tuple[str, ...] = tuple(f"n{90000001 + i}" for i in range(CLASSES))
@@ -43,7 +42,7 @@ def generator(stream: str) -> np.random.Generator:
 def prepare() -> Path:
     """Write the pictures unless they are there, and return the folder that holds ``train/<wnid>`` and ``val/<wnid>``.
 
-    They go to the cache, see ``tasks.cache``.
+    They go to the cache, see ``aiqvit.tasks.cache``.
     """
     return folder_once(f"mini-imagenet-v{VERSION}", _write)
 

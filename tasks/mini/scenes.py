@@ -6,8 +6,7 @@ A scene is built back to front: a textured ground, small distractor discs, the o
 from dataclasses import dataclass
 
 import numpy as np
-
-from tasks.mini.shapes import SHAPES, TEXTURES
+from aiqvit.tasks.mini.shapes import SHAPES, TEXTURES
 
 SIDE = 128  # pixels a side
 NAMES: tuple[str, ...] = ("square", "triangle", "ring", "cross", "star")

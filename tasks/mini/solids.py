@@ -10,10 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from aiqvit.tasks.cache import folder_once
+from aiqvit.tasks.mini.surfaces import Array, Surface, box, ellipsoid, frustum, rotation, torus
 from tqdm import tqdm
-
-from tasks.cache import folder_once
-from tasks.mini.surfaces import Array, Surface, box, ellipsoid, frustum, rotation, torus
 
 VERSION = 1  # of the points: raise it whenever they change
 POINTS = 128  # of a shape

@@ -1,4 +1,4 @@
-"""Train the mini detectors: ``python -m tasks.mini.train_coco [--model NAME ...] [--steps N]``.
+"""Train the mini detectors: ``python -m aiqvit.tasks.mini.train_coco [--model NAME ...] [--steps N]``.
 
 Both start from the backbone of the mini Swin classifier, which has seen the same shapes one at a time; the rest starts
 at random. Scenes are drawn from a random stream that ``prepare()`` does not use. Where ``--resume FOLDER`` is given,
@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from aiqvit.tasks.detection.checkpoints import convert_backbone
+from aiqvit.tasks.mini import coco, imagenet
+from aiqvit.tasks.mini.scenes import Scene, boxes, scene
+from aiqvit.tasks.mini.train_imagenet import rate, save
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
-
-from tasks.detection.checkpoints import convert_backbone
-from tasks.mini import coco, imagenet
-from tasks.mini.scenes import Scene, boxes, scene
-from tasks.mini.train_imagenet import rate, save
 
 BATCH = 4
 RATE = 1.2e-3  # peak learning rate of the heads; the backbone, trained before, learns at half of it

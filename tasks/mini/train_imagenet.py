@@ -1,4 +1,4 @@
-"""Train the mini models from scratch: ``python -m tasks.mini.train_imagenet [--model NAME ...] [--steps N]``.
+"""Train the mini models from scratch: ``python -m aiqvit.tasks.mini.train_imagenet [--model NAME ...] [--steps N]``.
 
 The pictures are drawn afresh from a random stream of their own, disjoint from what ``prepare()`` writes: neither the
 train nor the val folder is seen in training. Easy pictures come first, the hardest from half of the steps on.
@@ -15,15 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from aiqvit.tasks.cache import file_once
+from aiqvit.tasks.mini import imagenet, shapes
 from PIL import Image
 from safetensors.torch import save_file
 from timm.layers import set_fused_attn
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
-
-from tasks.cache import file_once
-from tasks.mini import imagenet, shapes
 
 BATCH = 64
 WARM_UP = 0.06  # share of the steps

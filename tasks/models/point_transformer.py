@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 
 import torch
+from aiqvit.tasks.models.geometry import farthest_points, interpolation, nearest, pick
 from torch import Tensor, nn
 
 from aiqvit.quant.products import WeightedSum
-from tasks.models.geometry import farthest_points, interpolation, nearest, pick
 
 NEIGHBOURS = 16
 WIDTHS = (32, 64, 128, 256, 512)

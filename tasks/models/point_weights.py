@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from itertools import count, takewhile
 
+from aiqvit.tasks.models.point_transformer import PointSegmenter, PointTransformer
 from torch import Tensor
 
 from aiqvit.interfaces import UserError
-from tasks.models.point_transformer import PointSegmenter, PointTransformer
 
 State = dict[str, Tensor]
 

@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
+from aiqvit.baselines.apqvit import APQViT, eliminated, searched
 
 from aiqvit.interfaces import Bits, Job
 from aiqvit.quant.card import scheme_card
 from aiqvit.quant.surgery import quantize_model
 from aiqvit.recon.gradients import probe_loss, traces
-from baselines.apqvit import APQViT, eliminated, searched
 from tests.models import images, tiny, units
 
 SMOKE = APQViT.presets["smoke"]

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from aiqvit.baselines.ptq4vit import PTQ4ViT
 
 from aiqvit.interfaces import Bits, Job
 from aiqvit.quant.card import scheme_card, sites
 from aiqvit.quant.quantizers import Float
-from baselines.ptq4vit import PTQ4ViT
 from tests.models import FAMILIES, images, tiny, units
 
 SMOKE = PTQ4ViT.presets["smoke"]

@@ -4,6 +4,9 @@ import copy
 
 import pytest
 import torch
+from aiqvit.baselines.brecq import BRECQ
+from aiqvit.baselines.isvit import ISViT
+from aiqvit.baselines.qdrop import QDrop
 from torch import nn
 
 from aiqvit.interfaces import Bits, Job
@@ -13,9 +16,6 @@ from aiqvit.quant.surgery import QuantAttention, observe, quantize_model, set_mo
 from aiqvit.recon.capture import Samples, Spill
 from aiqvit.recon.gradients import distance, output_importance
 from aiqvit.recon.walk import UnitData, observe_ranges
-from baselines.brecq import BRECQ
-from baselines.isvit import ISViT
-from baselines.qdrop import QDrop
 from tests.models import FAMILIES, images, tiny, units
 
 LONGER = {"steps": 30, "rounding_rate": 0.05, "scale_rate": 1e-3}

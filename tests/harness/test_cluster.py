@@ -24,7 +24,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from baselines.isvit import ISViT
+from aiqvit.baselines.isvit import ISViT
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from dataclasses import asdict, replace
 
 import pytest
+from aiqvit.baselines.minmax import MinMax
 
 from aiqvit.harness.estimate import duration, seconds_left, sentence
 from aiqvit.harness.spec import Run
 from aiqvit.harness.store import plain
-from baselines.minmax import MinMax
 from tests.harness.test_spec import SPEC
 
 

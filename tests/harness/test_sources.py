@@ -5,9 +5,9 @@ import importlib
 import sys
 
 import pytest
+from aiqvit.baselines.fp32 import FullPrecision
 
 from aiqvit.harness.sources import code_hash
-from baselines.fp32 import FullPrecision
 
 BODY = '''"""Module."""
 from {package}.helper import twice
@@ -59,9 +59,10 @@ def test_full_precision_does_not_depend_on_the_engine():
 
 
 def test_the_shared_engine_and_the_task_count(monkeypatch):
+    from aiqvit.tasks.imagenet import ImageNet
+
     from aiqvit.harness import sources
     from aiqvit.method import AIQViT
-    from tasks.imagenet import ImageNet
 
     real = sources._parse
     before = code_hash(AIQViT), code_hash(AIQViT, ImageNet), code_hash(FullPrecision, ImageNet)
@@ -75,5 +76,6 @@ def test_the_shared_engine_and_the_task_count(monkeypatch):
         return code_hash(AIQViT), code_hash(AIQViT, ImageNet), code_hash(FullPrecision, ImageNet)
 
     for module, expected in (("aiqvit.recon.loop", (True, True, False)), ("aiqvit.quant.formats", (True, True, False)),
-                             ("tasks.images", (False, True, True)), ("aiqvit.report.tables", (False, False, False))):
+                             ("aiqvit.tasks.images", (False, True, True)),
+                             ("aiqvit.report.tables", (False, False, False))):
         assert tuple(a != b for a, b in zip(before, changed(module), strict=True)) == expected, module

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
+from aiqvit.baselines.apqvit import APQViT
+from aiqvit.baselines.ptq4vit import PTQ4ViT
 from torch import nn
 
 from aiqvit.interfaces import Bits, Job
 from aiqvit.quant.observers import MinMax
 from aiqvit.quant.quantizers import Uniform
 from aiqvit.quant.signed import Signed
-from baselines.apqvit import APQViT
-from baselines.ptq4vit import PTQ4ViT
 
 X = torch.linspace(-2, 3, 501)
 

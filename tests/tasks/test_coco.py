@@ -10,15 +10,16 @@ from PIL import Image
 
 pytest.importorskip("mmdet")
 
+from aiqvit.tasks.coco import Coco  # noqa: E402
+from aiqvit.tasks.detection import models  # noqa: E402
+from aiqvit.tasks.detection.data import ANNOTATIONS, CocoFolder  # noqa: E402
+from aiqvit.tasks.mini import coco as mini  # noqa: E402
+from aiqvit.tasks.mini.scenes import NAMES, SIDE  # noqa: E402
+
 from aiqvit.interfaces import Diverged, UserError  # noqa: E402
 from aiqvit.quant.card import sites  # noqa: E402
 from aiqvit.quant.quantizers import Uniform  # noqa: E402
 from aiqvit.quant.surgery import quantize_model  # noqa: E402
-from tasks.coco import Coco  # noqa: E402
-from tasks.detection import models  # noqa: E402
-from tasks.detection.data import ANNOTATIONS, CocoFolder  # noqa: E402
-from tasks.mini import coco as mini  # noqa: E402
-from tasks.mini.scenes import NAMES, SIDE  # noqa: E402
 from tests.detection import ground_truth, small_coco  # noqa: E402
 
 

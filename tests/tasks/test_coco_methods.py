@@ -9,6 +9,11 @@ import torch
 
 pytest.importorskip("mmdet")
 
+from aiqvit.tasks.detection import models  # noqa: E402
+from aiqvit.tasks.detection.forward import raw_outputs  # noqa: E402
+from aiqvit.tasks.mini import coco as mini  # noqa: E402
+from aiqvit.tasks.weights import load_state, read_state  # noqa: E402
+
 from aiqvit.interfaces import Bits, Job  # noqa: E402
 from aiqvit.quant.card import scheme_card, sites  # noqa: E402
 from aiqvit.quant.quantizers import Uniform  # noqa: E402
@@ -16,10 +21,6 @@ from aiqvit.quant.surgery import observe, quantize_model  # noqa: E402
 from aiqvit.recon.capture import Spill, chained, unit_inputs  # noqa: E402
 from aiqvit.recon.walk import walk  # noqa: E402
 from aiqvit.registry import METHODS  # noqa: E402
-from tasks.detection import models  # noqa: E402
-from tasks.detection.forward import raw_outputs  # noqa: E402
-from tasks.mini import coco as mini  # noqa: E402
-from tasks.weights import load_state, read_state  # noqa: E402
 
 METHOD_NAMES = [name for name in METHODS.names() if name != "fp32"]
 UNITS = ("backbone.patch_embed", "backbone.stages.0.blocks.1", "backbone.stages.1.downsample", "neck.fpn_convs.0")

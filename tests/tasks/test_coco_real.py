@@ -4,7 +4,8 @@ import pytest
 
 pytest.importorskip("mmdet")
 
-from tasks.coco import Coco  # noqa: E402
+from aiqvit.tasks.coco import Coco  # noqa: E402
+
 from tests.detection import ground_truth  # noqa: E402
 
 

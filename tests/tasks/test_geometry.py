@@ -1,8 +1,7 @@
 """Sampling, neighbours and interpolation against brute force, ties by index."""
 
 import torch
-
-from tasks.models.geometry import farthest_points, interpolation, nearest, pick, square_distances
+from aiqvit.tasks.models.geometry import farthest_points, interpolation, nearest, pick, square_distances
 
 
 def cloud(count: int, seed: int, tied: bool = False) -> torch.Tensor:

@@ -4,15 +4,15 @@ import shutil
 import sys
 import types
 
+import aiqvit.tasks.imagenet as module
 import pytest
 import timm
 import torch
+from aiqvit.tasks.imagenet import TAGS, ImageNet
 from safetensors.torch import save_file
 from torch import nn
 
-import tasks.imagenet as module
 from aiqvit.interfaces import Diverged, Subject, UserError
-from tasks.imagenet import TAGS, ImageNet
 from tests.conftest import MODEL
 
 
@@ -178,7 +178,7 @@ def test_weights_of_the_authors_are_renamed(task, tmp_path):
 
 
 def test_no_weights_and_no_hub(task, monkeypatch):
-    monkeypatch.setattr("tasks.weights._answers", lambda url: False)
+    monkeypatch.setattr("aiqvit.tasks.weights._answers", lambda url: False)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     with pytest.raises(UserError, match="hub cannot be reached: give --weights FILE"):
         task.load("deit_tiny")
@@ -195,10 +195,10 @@ def test_mini_data_stands_in(monkeypatch, imagenet, tmp_path, weights):
         weights=lambda name: tmp_path / "mini.safetensors",
         transform=lambda name: lambda image: torch.zeros(3, 160, 160),
     )
-    package = types.ModuleType("tasks.mini")
+    package = types.ModuleType("aiqvit.tasks.mini")
     package.imagenet = mini
-    monkeypatch.setitem(sys.modules, "tasks.mini", package)
-    monkeypatch.setitem(sys.modules, "tasks.mini.imagenet", mini)
+    monkeypatch.setitem(sys.modules, "aiqvit.tasks.mini", package)
+    monkeypatch.setitem(sys.modules, "aiqvit.tasks.mini.imagenet", mini)
     monkeypatch.chdir(tmp_path)
     task = ImageNet()
     assert (task.label, task.models, task.resolve("mini*")) == ("imagenet-mini", ("mini_vit",), ["mini_vit"])

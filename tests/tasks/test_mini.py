@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from aiqvit.tasks.mini import imagenet, shapes
 from PIL import Image
 from safetensors.torch import load_file
-
-from tasks.mini import imagenet, shapes
 
 MEGABYTE = 2**20
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from aiqvit.tasks.models.point_transformer import PointSegmenter, PointTransformer, pyramid
+from aiqvit.tasks.models.point_weights import build, own_keys
+from aiqvit.tasks.weights import load_state, read_state
 
 from aiqvit.interfaces import UserError
-from tasks.models.point_transformer import PointSegmenter, PointTransformer, pyramid
-from tasks.models.point_weights import build, own_keys
-from tasks.weights import load_state, read_state
 
 SMALL = {"widths": (8, 16, 24), "dim": 12}
 
@@ -100,7 +100,7 @@ def test_every_unit_exists_and_covers_all_layers():
 
 
 def test_a_public_checkpoint_classifies_as_its_authors_say(shared):
-    from tasks.modelnet40 import ModelNet40
+    from aiqvit.tasks.modelnet40 import ModelNet40
 
     task = ModelNet40(str(shared / "data" / "modelnet40_normal_resampled"))
     source = str(shared / "weights" / "point_transformer_modelnet40.pt")

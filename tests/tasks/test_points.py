@@ -6,17 +6,17 @@ import os
 import numpy as np
 import pytest
 import torch
+from aiqvit.tasks import point_files, train
+from aiqvit.tasks.modelnet40 import ModelNet40
+from aiqvit.tasks.models.point_transformer import PointTransformer
+from aiqvit.tasks.point_files import parse, read_points
+from aiqvit.tasks.points import Shape
+from aiqvit.tasks.shapenetpart import PARTS, ShapeNetPart, shape_iou
 from safetensors.torch import save_file
 
 from aiqvit.bench import main as bench
 from aiqvit.harness.options import choose_methods
 from aiqvit.interfaces import Diverged, UserError
-from tasks import point_files, train
-from tasks.modelnet40 import ModelNet40
-from tasks.models.point_transformer import PointTransformer
-from tasks.point_files import parse, read_points
-from tasks.points import Shape
-from tasks.shapenetpart import PARTS, ShapeNetPart, shape_iou
 
 VAL = "train_test_split/shuffled_val_file_list.json"
 CLASSES = ("airplane", "night_stand", "xbox")
@@ -30,7 +30,7 @@ def quiet(items, *_, **__):
 def cache(tmp_path, monkeypatch):
     """A cache of the test's own, and few points a shape."""
     monkeypatch.setenv("AIQVIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("tasks.points.POINTS", 24)
+    monkeypatch.setattr("aiqvit.tasks.points.POINTS", 24)
     return tmp_path / "cache"
 
 
@@ -142,7 +142,7 @@ def test_calibration_is_drawn_by_the_seed_and_bounded(modelnet, monkeypatch, tmp
     subject = task.load("point_transformer", weights(tmp_path / "w.safetensors", task))
     first, again, other = (torch.cat(task.calibration(subject, 7, seed)) for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other) and len(first) == 7
-    monkeypatch.setattr("tasks.points.CALIBRATION", 5)
+    monkeypatch.setattr("aiqvit.tasks.points.CALIBRATION", 5)
     assert len(torch.cat(task.calibration(subject, 1024, 0))) == 5
     assert len(torch.cat(task.calibration(subject, 9, 0, explicit=True))) == 9
     with pytest.raises(UserError, match="only 12"):

@@ -5,11 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-
-from tasks.mini import solids, surfaces
-from tasks.modelnet40 import ModelNet40
-from tasks.point_files import unit_sphere
-from tasks.shapenetpart import ShapeNetPart, shape_iou
+from aiqvit.tasks.mini import solids, surfaces
+from aiqvit.tasks.modelnet40 import ModelNet40
+from aiqvit.tasks.point_files import unit_sphere
+from aiqvit.tasks.shapenetpart import ShapeNetPart, shape_iou
 
 TASKS = {"modelnet40": ModelNet40, "shapenetpart": ShapeNetPart}
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from aiqvit.tasks.weights import checksum, load_state, read_state
 from torch import nn
 
 from aiqvit.interfaces import UserError
-from tasks.weights import checksum, load_state, read_state
 
 
 class Evil:

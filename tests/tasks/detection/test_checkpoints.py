@@ -6,10 +6,11 @@ from torch import nn
 
 pytest.importorskip("mmdet")
 
+from aiqvit.tasks.detection.checkpoints import convert  # noqa: E402
+from aiqvit.tasks.mini import coco  # noqa: E402
+from aiqvit.tasks.weights import load_state, read_state  # noqa: E402
+
 from aiqvit.interfaces import UserError  # noqa: E402
-from tasks.detection.checkpoints import convert  # noqa: E402
-from tasks.mini import coco  # noqa: E402
-from tasks.weights import load_state, read_state  # noqa: E402
 
 
 class OriginalMerging(nn.Module):

@@ -9,19 +9,20 @@ from torch import nn
 
 pytest.importorskip("mmdet")
 
+from aiqvit.tasks.detection import models  # noqa: E402
+from aiqvit.tasks.mini import coco  # noqa: E402
+
 from aiqvit.quant.card import scheme_card  # noqa: E402
 from aiqvit.quant.layers import QuantLayer, QuantMatMul  # noqa: E402
 from aiqvit.quant.quantizers import Uniform  # noqa: E402
 from aiqvit.quant.surgery import norm_pairs, quantize_model  # noqa: E402
-from tasks.detection import models  # noqa: E402
-from tasks.mini import coco  # noqa: E402
 
 SCHEME = {"weight": lambda: Uniform(4, 0), "activation": lambda: Uniform(4), "image": lambda: Uniform(8)}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def ops():
-    from tasks.detection.ops import install
+    from aiqvit.tasks.detection.ops import install
 
     install()
 

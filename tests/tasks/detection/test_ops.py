@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("mmdet")
 
-from tasks.detection import ops  # noqa: E402
+from aiqvit.tasks.detection import ops  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
