@@ -8,12 +8,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aiqvit.families.opening import quantize_model
 from aiqvit.interfaces import Subject, Task
 from aiqvit.quant.observers import FocusGrid, MinMax
-from aiqvit.quant.quantizers import DynamicFocusing, Float, Log2, LogSqrt2, Quantizer, Uniform
-from aiqvit.quant.shift_log import ShiftUniformLog2
-from aiqvit.quant.surgery import observe, quantize_model
-from aiqvit.quant.twin import TwinSoftmax
+from aiqvit.quant.quantizers import (
+    DynamicFocusing,
+    Float,
+    Log2,
+    LogSqrt2,
+    Quantizer,
+    ShiftUniformLog2,
+    TwinSoftmax,
+    Uniform,
+)
+from aiqvit.quant.quantizers.base import Measure
+from aiqvit.quant.site import by_role, spec
+from aiqvit.quant.surgery import calibrate
 
 # the method that uses it (it gives the colour) -> name and quantizer
 QUANTIZERS: dict[str, tuple[str, Callable[[int], Quantizer]]] = {
@@ -39,25 +49,19 @@ class Levels:
 class Tap(Float):
     """Keeps what passes, and the product in which it is used."""
 
-    def observe(self, x: Tensor, objective: Callable[[Tensor], Tensor] | None = None) -> None:
+    def calibrate(self, x: Tensor, measure: Measure | None = None) -> None:
         """Called once a site, in the full-precision forward pass."""
-        self.seen, self.product = x, objective
+        self.seen, self.product = x, measure
 
 
 @torch.no_grad()
 def post_softmax(task: Task, subject: Subject, images: int = 8) -> list[Tap]:
     """The attention maps (B, H, N, N) of all layers in full precision, over calibration images."""
-    taps: list[Tap] = []
-
-    def tap() -> Tap:
-        taps.append(Tap())
-        return taps[-1]
-
-    scheme = {"weight": Float, "activation": Float, "post_softmax": tap}
-    model = quantize_model(subject.model, scheme)
+    plain = {"default": spec(Float, 32)}
+    model = quantize_model(subject.model, by_role(plain, {**plain, "post_softmax": spec(Tap, 8)}))
     batch = task.calibration(subject, images, 0)[0]
-    observe(model, lambda net: task.forward(net, batch))
-    return [tap for tap in taps if hasattr(tap, "seen")]
+    calibrate(model, lambda net: task.forward(net, batch), images=len(batch))
+    return [module for module in model.modules() if isinstance(module, Tap) and hasattr(module, "seen")]
 
 
 @torch.no_grad()
@@ -67,7 +71,7 @@ def levels(tap: Tap, bits: int) -> list[Levels]:
     found = []
     for method, (label, make) in QUANTIZERS.items():
         quantizer = make(bits)
-        quantizer.observe(tap.seen, tap.product)
+        quantizer.calibrate(tap.seen, tap.product)
         codes = torch.arange(quantizer.levels, dtype=torch.int32)
         error = (tap.product(quantizer.fake(tap.seen)) - target).square().sum() / target.square().sum()
         found.append(Levels(method, label, sorted(set(quantizer.decode(codes).flatten().tolist())), error.item()))

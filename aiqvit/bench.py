@@ -51,9 +51,11 @@ def parser() -> argparse.ArgumentParser:
     add("--format", help="tables to write: comma list of md, csv, tex (default: all)")
     add("--save-images", type=int, metavar="N", help="draw what fp32 and each new run predict on N images (coco)")
     add("--units", action="store_true", help="print what each method did to each unit: losses, ranks, intervals")
+    add("--partial", action="store_true", help="take models of which parts stay in full precision; tables mark them")
     add("--force", action="store_true", help="run again what is finished")
+    add("--stale", action="store_true", help="run again what other source of method or task than today's has made")
     add("--strict", action="store_true", help="stop at a broken image instead of skipping it")
-    add("--dry-run", action="store_true", help="show what is done, pending and failed, and the time left, and stop")
+    add("--dry-run", action="store_true", help="show what is done, stale, pending, failed, and the time left, and stop")
     add("--list", action="store_true", help="show tasks, methods and their settings, and stop")
     return p
 
@@ -63,7 +65,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     args = parser().parse_args(argv)
     if args.config is None:
         return args
-    from aiqvit.harness.config import flags
+    from aiqvit.harness.launch.config import flags
 
     return parser().parse_args([*flags(args.config, parser()), *argv])
 

@@ -7,17 +7,18 @@ from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
-from aiqvit.harness.cluster import execute_on_ray
-from aiqvit.harness.estimate import seconds_left, sentence
-from aiqvit.harness.options import split
-from aiqvit.harness.request import Request
-from aiqvit.harness.spec import Run
-from aiqvit.harness.store import Record, Store, write_text
-from aiqvit.harness.sweep import Plan, execute, plan
-from aiqvit.harness.workers import execute_side_by_side
+from aiqvit.harness.identity.spec import Run
+from aiqvit.harness.launch.estimate import seconds_left, sentence
+from aiqvit.harness.launch.options import split
+from aiqvit.harness.launch.plan import Plan, plan
+from aiqvit.harness.launch.processes import execute_side_by_side
+from aiqvit.harness.launch.ray import execute_on_ray
+from aiqvit.harness.launch.request import Request
+from aiqvit.harness.launch.serial import execute
+from aiqvit.harness.store.records import Record, Store, changed_since, write_text
 from aiqvit.interfaces import UserError
 from aiqvit.registry import METHODS, TASKS
-from aiqvit.report import tables, units
+from aiqvit.report import marks, tables, units
 
 
 def bench(args: Namespace) -> int:
@@ -28,16 +29,17 @@ def bench(args: Namespace) -> int:
     store = Store(args.out)
     if args.dry_run:
         for grid in plans:
-            _dry_run(grid, store, request.workers)
+            _dry_run(grid, store, request)
         return 0
     store.prepare()
     failed = 0
     for grid in plans:
-        records = _run(grid, store, args.force, request)
+        records = _run(grid, store, request)
         failed += sum(record["status"] == "failed" for record in records.values())
         table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records, request.grid or "",
                              grid.task.headlines)
-        text = [tables.markdown(table), *(filter(None, map(units.markdown, records.values())) if args.units else ())]
+        logs = [units.markdown(records[run.spec.id], run.label) for run in _each_once(grid)] if args.units else []
+        text = [tables.markdown(table), *filter(None, logs)]
         print("\n" + "\n".join(text), end="")
         for kind in formats:
             write_text(Path(args.out) / "tables" / f"{table.name}.{kind}", tables.render(table, kind))
@@ -85,20 +87,30 @@ def _announced(grid: Plan, request: Request) -> Plan:
     return grid
 
 
-def _dry_run(grid: Plan, store: Store, workers: int) -> None:
-    pending = []
-    for run in grid.runs:
-        state = (store.read(run.spec.id) or {"status": "pending"})["status"]
-        if state != "done":
+def _dry_run(grid: Plan, store: Store, request: Request) -> None:
+    pending, old = [], 0
+    for run in _each_once(grid):
+        record = store.read(run.spec.id)
+        state = record["status"] if record else "pending"
+        if state == "done" and changed_since(record, run.source):
+            state, old = "stale" if request.stale else "done, stale", old + 1
+        if state not in ("done", "done, stale"):
             pending.append(run)
-            state = {"failed": "failed, to be retried"}.get(state, "pending")
+            state = {"failed": "failed, to be retried", "stale": "stale, to be run again"}.get(state, state)
             units = len(list((store.partial / run.spec.id).glob("*.pt")))
             state += f", units done: {units}" if units else ""
         print(f"{state:<22} {run.spec.id}")
-    print(f"{grid.task.label}: {sentence(len(pending), seconds_left(pending, store.records()), workers)}")
+    print(f"{grid.task.label}: {sentence(len(pending), seconds_left(pending, store.records()), request.workers)}")
+    if old:
+        print(f"{grid.task.label}: {old} stale, made by other source of method or task than today's"
+              + ("" if request.stale else " (--stale runs them again)"))
 
 
-def _run(grid: Plan, store: Store, force: bool, request: Request) -> dict[str, Record]:
+def _each_once(grid: Plan) -> list[Run]:
+    return list({run.spec.id: run for run in grid.runs}.values())
+
+
+def _run(grid: Plan, store: Store, request: Request) -> dict[str, Record]:
     task = grid.task
     images = f"{task.val_images} images to evaluate, {task.train_images} to calibrate on"
     print(f"{task.label}: {images}; preset {grid.preset}, {grid.device}, {len(grid.runs)} runs", flush=True)
@@ -108,19 +120,24 @@ def _run(grid: Plan, store: Store, force: bool, request: Request) -> dict[str, R
         print(f"[{number}/{len(grid.runs)}] {_name(run)} ...", flush=True)
 
     if request.launcher == "ray":
-        ended = execute_on_ray(grid, store, force, request)
+        ended = execute_on_ray(grid, store, request)
     elif request.workers > 1:
-        ended = execute_side_by_side(grid, store, force, request)
+        ended = execute_side_by_side(grid, store, request)
     else:
-        ended = execute(grid, store, force, before)
+        ended = execute(grid, store, request, before)
     for run, record, fresh in ended:
         records[run.spec.id] = record
         print(_line(run, record, fresh, task.metrics), flush=True)
         if fresh and record["scheme"]:
-            from aiqvit.quant.card import format_card
-
-            print(format_card(record["scheme"]), flush=True)
+            print(_card(record), flush=True)
     return records
+
+
+def _card(record: Record) -> str:
+    """What of the model is quantized, and how: the coverage, where it was counted, and a line for sites alike."""
+    from aiqvit.quant.card import format_card
+
+    return "\n".join(filter(None, [marks.coverage(record), format_card(record["scheme"])]))
 
 
 def _name(run: Run) -> str:

@@ -70,10 +70,11 @@ def save(figure: Any, path: Path) -> None:
 
 
 def _drawn(args: argparse.Namespace, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    from aiqvit.catalogue import Registered
     from aiqvit.report import plots, records
 
     recorded = [name for name in names if name in RECORDED]
-    for part in records.parts(records.load(args.results)) if recorded else ():
+    for part in records.parts(records.load(args.results, Registered())) if recorded else ():
         for name, figure in plots.drawn(part, recorded):
             yield f"{name}-{part.name}", figure
     if "softmax" in names:

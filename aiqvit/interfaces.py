@@ -29,21 +29,42 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Bits:
-    """Bit widths of weights and of activations, each in 2..8; 32/32 means full precision."""
+    """Bit widths of weights, 2 to 8, and of activations, 2 to 8, 16 (float16) or 32; 32/32 means full precision."""
 
     weight: int
     activation: int
 
     @classmethod
     def parse(cls, text: str) -> Bits:
-        """Read `"4/4"` as weights/activations. Raises `UserError` outside 2..8."""
+        """Read `"4/4"` as weights/activations. Raises `UserError` for what is not supported."""
         parts = text.strip().split("/")
-        if len(parts) != 2 or not all(p.isdecimal() and 2 <= int(p) <= 8 for p in parts):
-            raise UserError(f"bits {text!r}: expected weights/activations, each from 2 to 8, for example 4/4")
+        good = len(parts) == 2 and all(p.isdecimal() for p in parts)
+        if not (good and 2 <= int(parts[0]) <= 8 and (2 <= int(parts[1]) <= 8 or int(parts[1]) in (16, 32))):
+            raise UserError(f"bits {text!r}: expected weights/activations, each from 2 to 8, for example 4/4; "
+                            "activations may also be 16 or 32 (weight-only, 4/32)")
         return cls(int(parts[0]), int(parts[1]))
 
     def __str__(self) -> str:
         return f"{self.weight}/{self.activation}"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a model runs on quantized operands: shares of all multiply-accumulates, which sum to 1."""
+
+    macs: int  # of one sample
+    quantized: float  # both operands are integer codes
+    one_operand: float  # one is, as in weight-only quantization
+    declared: float  # neither, because the method, the user's bits or the family say so
+    missed: float  # neither, and nobody said so
+    first: str = ""  # the first module that was missed, with its type
+
+    def __str__(self) -> str:
+        parts = ((self.one_operand, "with one of two quantized"), (self.declared, "in full precision by design"),
+                 (self.missed, f"MISSED, the first in {self.first}"))
+        rest = "".join(f"; {share:.2%} {what}" for share, what in parts if share > 5e-5)
+        macs = f"{self.macs / 1e6:.1f} M multiply-accumulates"
+        return f"coverage {self.quantized:.2%} of {macs} on quantized operands{rest}"
 
 
 @dataclass
@@ -54,6 +75,16 @@ class Subject:
     model: nn.Module  # full precision, eval mode, on the CPU
     units: tuple[str, ...]  # names of the modules to reconstruct one by one, in forward order
     checksum: str  # sha256 of the weights
+    bit_rules: Mapping[str, str] = field(default_factory=dict)  # bits of single roles or layers (`aiqvit.quant.policy`)
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """Hexadecimal digests of what a run reads; the last two are empty when it calibrates on nothing."""
+
+    data: str  # the samples evaluated: content, labels, annotations, class list
+    train: str  # names of the list that calibration samples are drawn from
+    calibration: str  # content of the samples drawn, in their order
 
 
 def _plain(items: Iterable, description: str = "", total: int | None = None) -> Iterable:
@@ -73,26 +104,56 @@ class Checkpoint:
         """Keep tensors and plain values; `log` in it is the unit's entry for the record."""
 
 
+def samples_in(batch: Batch) -> int:
+    """How many samples a batch has: a tensor (B, ...), a list of samples, or a dictionary of such."""
+    return samples_in(next(iter(batch.values()))) if isinstance(batch, Mapping) else len(batch)
+
+
+def joined(batches: Sequence[Batch], count: int) -> Batch:
+    """The first `count` samples of the batches as one batch; of dictionaries, which have no order, the first batch."""
+    from torch import Tensor, cat
+
+    if isinstance(batches[0], Mapping):
+        return batches[0]
+    picked, have = [], 0
+    for batch in batches:
+        picked.append(batch[: count - have])
+        have += len(picked[-1])
+        if have >= count:
+            break
+    return cat(picked) if isinstance(picked[0], Tensor) else [sample for part in picked for sample in part]
+
+
 @dataclass
 class Job:
     """All that a method gets: a model to change in place, data to calibrate on, bits, a seed."""
 
     model: nn.Module
-    units: Sequence[str]
+    units: Sequence[str] | None  # modules to reconstruct one by one; None: those that the model's family names
     calibration: Sequence[Batch]
     bits: Bits
     seed: int = 0
+    bit_rules: Mapping[str, str] = field(default_factory=dict)  # go over the method's bits (`aiqvit.quant.policy`)
     forward: Callable[[nn.Module, Batch], Any] = lambda model, batch: model(batch)
+    join: Callable[[Sequence[Batch], int], Batch] = joined  # some samples as one batch (see `Task.join`)
     progress: Callable[..., Iterable] = _plain  # progress(items, description, total=None): wraps a loop in a bar
     log: list[dict] = field(default_factory=list)  # one entry a unit; stored in the run's record
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
 
     @cached_property
     def generator(self) -> Generator:
-        """Random numbers of the method, seeded by `seed`; a run that goes on after a kill gets it back as it was."""
+        """Random order of samples, seeded by `seed`; a run that goes on after a kill gets it back as it was."""
         from torch import Generator
 
         return Generator().manual_seed(self.seed)
+
+    @cached_property
+    def noise(self) -> Generator:
+        """Random starts and random dropping, seeded by `seed`, on the device of the model."""
+        from torch import Generator
+
+        device = next((p.device for p in self.model.parameters()), "cpu")
+        return Generator(device).manual_seed(self.seed)
 
 
 class Method:
@@ -107,6 +168,7 @@ class Method:
     note: ClassVar[str] = ""  # printed under every table, for example "reimplementation, unverified"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
+    version: ClassVar[int] = 1  # raise it when the numbers change; tests/reference.csv catches who forgets
     images: int
 
     def quantize(self, job: Job) -> nn.Module:
@@ -123,6 +185,7 @@ class Task(ABC):
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]  # keys of `evaluate`, in percent; the first is the headline
     headlines: ClassVar[int] = 1  # how many of `metrics` a printed table shows
+    version: ClassVar[int] = 1  # raise it when the numbers change; tests/reference.csv catches who forgets
     folder: ClassVar[str]  # where the data usually is, relative to the working directory
     pictures: tuple[Path, int] | None = None  # where `draw` is to write a folder a run, and how many
     label: str  # `name`, or `name-mini` on the embedded data: the two never share a table
@@ -131,7 +194,10 @@ class Task(ABC):
     val_images: int  # how many samples a full evaluation takes
 
     def limits(self, preset: str) -> Mapping[str, Any]:
-        """The most that a field of a method, such as `images` or `batch`, is by default here."""
+        """Upper bounds, here, on the defaults of a method's fields such as `batch`; what the user sets is not bounded.
+
+        0 in a bounded field means "all there is" (as in `score_images`), which the bound replaces; 0 `images` are none.
+        """
         return {}
 
     @abstractmethod
@@ -165,12 +231,27 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
+        """What the samples of a run are, by their content: those `calibration` draws and `evaluate` takes.
+
+        The arguments are theirs; where the folder is and when a file was written does not matter.
+        """
+
+    @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """What identifies the data: `checksum` (of the file list, wherever the folder is), counts, skipped files."""
+        """For the record: `train` and `val`, how many samples there are, and `skipped`, broken files met so far."""
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:
         """One forward pass on one calibration batch."""
         return model(batch)
+
+    def join(self, batches: Sequence[Batch], count: int) -> Batch:
+        """Some of the first `count` samples as one batch: all of them, unless samples differ in size."""
+        return joined(batches, count)
+
+    def example(self, subject: Subject) -> Batch | None:
+        """A batch of one sample of the model's input size without reading any data, or None where that is not known."""
+        return None
 
     def draw(self, model: nn.Module, subject: Subject, folder: Path, count: int, device: str) -> None:
         """Write pictures of `count` samples to `folder`: predictions of the subject's model and of this one."""

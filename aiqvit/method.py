@@ -1,14 +1,16 @@
 """AIQViT: architecture-informed post-training quantization for vision transformers (AAAI 2025), end to end.
 
 There is no public code and the paper's formulas survive only in part, so this is a reconstruction: Eqs. 10 and 15 are
-confirmed by other sources, Eqs. 9, 11-14, 16 and 17 rebuilt from the text. Every choice is a field below.
+confirmed by other sources, Eqs. 9, 11-14, 16 and 17 rebuilt from the text. Every choice is a field below. The preset
+`paper` follows the paper where it is known: the loss of Eq. 10 (the Frobenius norm of a sample's error), candidates
+below full rank. `quick` has a loss and ranges of ours, which weigh tokens alike, and full rank among its candidates.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -18,14 +20,16 @@ from aiqvit.interfaces import Job, Method, UserError
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantLayer
 from aiqvit.quant.observers import WEIGHT_FRACTIONS, FocusGrid, PercentileMSE
-from aiqvit.quant.quantizers import DynamicFocusing, Float, LogSqrt2, Quantizer, Uniform
-from aiqvit.quant.reparam import reparameterize
+from aiqvit.quant.quantizers import DynamicFocusing, Float, LogSqrt2, Uniform
+from aiqvit.quant.site import RoleScheme, by_role, spec
 from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.curriculum import Curriculum
-from aiqvit.recon.loop import Group, Schedule, groups_of, keep_better, reconstruct, uniform_sampler
+from aiqvit.recon.loop import Group, Schedule, groups_of, guarded, reconstruct, uniform_sampler
 from aiqvit.recon.lowrank import LowRank, candidate_ranks
+from aiqvit.recon.objective import objective
 from aiqvit.recon.ranks import SearchConfig, search_ranks
-from aiqvit.recon.walk import UnitData, is_head, observe_ranges, repair
+from aiqvit.recon.walk import UnitData, calibrate_ranges, is_head, reconstruct_model
+from aiqvit.transforms.reparam import reparameterize
 
 TABLE5 = tuple(  # the paper's order
     "lowrank={},dfq={},curriculum={}".format(*("on" if part == "1" else "off" for part in row))
@@ -46,7 +50,8 @@ class AIQViT(Method):
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
         "quick": {"images": 512, "batch": 8, "search_steps": 30, "steps": 320, "refresh": 2, "inherit": True,
-                  "alpha_rate": 0.03, "weight_rate": 0.04, "scale_rate": 0.08},
+                  "full_rank": True, "loss": "token", "ranges": "token", "alpha_rate": 0.03, "weight_rate": 0.04,
+                  "scale_rate": 0.08},
         "smoke": {"images": 8, "batch": 4, "search_steps": 2, "steps": 3, "refresh": 1, "init_images": 4,
                   "ranks": (2, 4), "focus_images": 2},
     }
@@ -60,7 +65,8 @@ class AIQViT(Method):
         "figure4b": ("images=64", "images=128", "images=256", "images=512", "images=1024"),
         "specification": ("", "form=outside", "form=qllm", "target=fp_of_q", "order=recon_then_reparam",
                           "decoding=intzp", "decoding=zero_low", "refresh=1", "refresh=10", "ranks=20,60,100",
-                          "full_rank=off", "loss=frobenius", "loss=mse", "loss=relative,ranges=own", "inherit=off",
+                          "full_rank=off", "full_rank=on", "loss=frobenius", "loss=mse", "loss=token,ranges=token",
+                          "loss=relative,ranges=own", "inherit=off",
                           "head=on", "protocol=paper"),
     }
 
@@ -73,15 +79,15 @@ class AIQViT(Method):
     curriculum: bool = True
     softmax: Literal["uniform", "log_sqrt2"] = "uniform"  # where dfq is off; log_sqrt2 is RepQ-ViT's
     ranks: tuple[int, ...] = (20, 40, 60, 80, 100)  # the paper's set is not known
-    full_rank: bool = True  # add min(out, in) to the candidates
+    full_rank: bool = False  # add min(out, in) to the candidates; ours
     rank: int = 0  # fixed rank; 0 searches
     form: Literal["merged", "outside", "qllm"] = "merged"  # readings of Eq. 9
     inherit: bool = False  # go on from the searched A and B instead of starting again
     drop_path: float = 0.1  # of a candidate in the search
     second_order: float = 0.0  # step of DARTS's second-order gradient for the rank scores; 0 takes the first order
     decoding: Literal["affine", "intzp", "zero_low"] = "affine"  # of DFQ
-    loss: Literal["token", "tokenwise", "relative", "mse", "frobenius"] = "token"  # frobenius is Eq. 10
-    ranges: Literal["token", "own"] = "token"  # error that sets ranges per tensor; token: each token in its own units
+    loss: Literal["token", "tokenwise", "relative", "mse", "frobenius"] = "frobenius"  # that of Eq. 10; others are ours
+    ranges: Literal["token", "own"] = "own"  # error that sets ranges per tensor; token: each token in its own units
     target: Literal["fp_of_fp", "fp_of_q"] = "fp_of_fp"  # fp_of_q is Eq. 10 read literally
     order: Literal["reparam_then_recon", "recon_then_reparam"] = "reparam_then_recon"
     head: bool = False  # reconstruct a head that is one layer too: with one token an image it overfits
@@ -92,6 +98,7 @@ class AIQViT(Method):
     pace_start: float = 0.5  # lambda_0 of Eq. 17
     pace_grow: float = 1.0  # share of the steps after which lambda is 1; the paper's is all of them
     refresh: int = 10  # how often samples are ranked again
+    put_back: bool = True  # bring a unit back as it was where its loss rose
     init_images: int = 64  # images that set the ranges
     focus_images: int = 8  # of these, how many search the DFQ interval
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized, as in I&S-ViT
@@ -103,95 +110,94 @@ class AIQViT(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, ranks, bounds, seconds."""
-        generator = job.generator
-
-        def mend(data: UnitData) -> dict | None:
-            observe_ranges(data, self.init_images, reparam=self.order == "reparam_then_recon")
+        def reconstruct_unit(data: UnitData) -> dict | None:
+            calibrate_ranges(data, self.init_images, reparam=self.order == "reparam_then_recon")
             if self.head or not is_head(data.unit):
-                return self.reconstruct(data, generator, job.progress)
+                return self.reconstruct(data, job)
             return None
 
-        model = repair(job, self.scheme(job), mend, init_images=self.init_images, target=self.target,
-                       memory_gb=self.memory_gb)
+        model = reconstruct_model(job, self.scheme(job), reconstruct_unit, init_images=self.init_images,
+                                  target=self.target, memory_gb=self.memory_gb)
         reparameterize(model)  # what is still per channel: everything under recon_then_reparam
         return model
 
-    def scheme(self, job: Job) -> dict[str, Callable[[], Quantizer]]:
+    def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer: weights per channel, activations per tensor, post-LayerNorm per channel at first."""
         w, a = job.bits.weight, job.bits.activation
-        focus = FocusGrid(images=self.focus_images)
-        scheme = {
-            "weight": lambda: Uniform(w, 0, PercentileMSE(WEIGHT_FRACTIONS, by_output=True)),
-            "activation": lambda: Uniform(a, observer=PercentileMSE(by_output=True, by_token=self.ranges == "token")),
-            "image": Float if self.protocol == "paper" else lambda: Uniform(8),
-            "post_layernorm": lambda: Uniform(a, -1, include_zero=False),
-        }
-        scheme["post_softmax"] = lambda: Uniform(a)  # Table 5 without DFQ: a uniform range by the map's own error
+        softmax = spec(Uniform, a)  # Table 5 without DFQ: a uniform range by the map's own error
         if self.dfq:
-            scheme["post_softmax"] = lambda: DynamicFocusing(a, observer=focus, decoding=self.decoding)
+            softmax = spec(DynamicFocusing, a, None, FocusGrid(images=self.focus_images), decoding=self.decoding)
         elif self.softmax == "log_sqrt2":
-            scheme["post_softmax"] = lambda: LogSqrt2(a)
-        return scheme
+            softmax = spec(LogSqrt2, a)
+        return by_role({"default": spec(Uniform, w, 0, PercentileMSE(WEIGHT_FRACTIONS, by_output=True))}, {
+            "default": spec(Uniform, a, None, PercentileMSE(by_output=True, by_token=self.ranges == "token")),
+            "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8),
+            "post_layernorm": spec(Uniform, a, -1, include_zero=False),
+            "post_softmax": softmax,
+        })
 
-    def reconstruct(self, data: UnitData, generator: torch.Generator, progress: Callable) -> dict:
+    def reconstruct(self, data: UnitData, job: Job) -> dict:
         """Search ranks and train one unit; return its log entry."""
         began, ranks = time.perf_counter(), {}
-        losses = keep_better(data, self.loss, lambda: ranks.update(self.train(data, generator, progress)))
+        schedule = Schedule(self.steps, self.batch, objective(self.loss))
+        losses = guarded(data, schedule, lambda: ranks.update(self.train(data, schedule, job)), self.put_back)
         focus = [q for _, q in sites(data.unit) if isinstance(q, DynamicFocusing)]
         bounds = {"b1": [q.b1.item() for q in focus], "b2": [q.b2.item() for q in focus]} if focus else {}
         return {**losses, "ranks": ranks, **bounds, "seconds": round(time.perf_counter() - began, 2)}
 
-    def train(self, data: UnitData, generator: torch.Generator, progress: Callable) -> dict[str, list]:
+    def train(self, data: UnitData, schedule: Schedule, job: Job) -> dict[str, list]:
         """Search ranks, train, add BA to the weights; return the ranks."""
-        layers, extra = dict(quant_layers(data.unit)), self.scale_groups(data.unit)
-        quantizers = [q for _, q in sites(data.unit)]
+        layers = {name: layer for name, layer in quant_layers(data.unit) if layer.weight_quantizer.coded}
+        extra, quantizers = self.scale_groups(data.unit), [q for _, q in sites(data.unit)]
 
         def constrain() -> None:
             for q in quantizers:
                 q.constrain()
 
-        ranks = self.place_lowrank(data, layers, generator, constrain, progress) if self.lowrank else {}
+        ranks = self.place_lowrank(data, layers, schedule, job, constrain) if self.lowrank else {}
         factors = [pair for layer in layers.values() if isinstance(layer.compensation, LowRank)
                    for pair in layer.compensation.trainables(layer.weight_quantizer)]
-        schedule = Schedule(self.steps, self.batch, self.loss)
         if self.curriculum:
-            sample = Curriculum(data, schedule, generator, self.pace_start, self.refresh, self.pace_grow)
+            sample = Curriculum(data, schedule, job.generator, self.pace_start, self.refresh, self.pace_grow)
         else:
-            sample = uniform_sampler(torch.arange(len(data.inputs)), self.batch, generator)
+            sample = uniform_sampler(torch.arange(len(data.inputs)), self.batch, job.generator)
         reconstruct(data, [*groups_of(factors, self.weight_rate), *extra], schedule, sample, after_step=constrain,
-                    progress=progress)
+                    progress=job.progress)
         for layer in layers.values():
-            settle(layer)
+            merge(layer)
         return ranks
 
     def scale_groups(self, unit: nn.Module) -> list[Group]:
         """Scales and DFQ bounds with their learning rates."""
-        return [group for name, q in sites(unit) for group in groups_of(
-            q.trainables(), self.weight_scale_rate if name.endswith("weight_quantizer") else self.scale_rate)]
+        return [group for _, q in sites(unit) for group in groups_of(
+            q.trainables(), self.weight_scale_rate if q.site.operand == "weight" else self.scale_rate)]
 
-    def place_lowrank(self, data: UnitData, layers: dict[str, QuantLayer], generator: torch.Generator,
-                      constrain: Callable[[], None], progress: Callable) -> dict[str, list]:
+    def place_lowrank(self, data: UnitData, layers: dict[str, QuantLayer], schedule: Schedule, job: Job,
+                      constrain: Callable[[], None]) -> dict[str, list]:
         """Give every layer a low-rank term of the fixed or the searched rank; return the ranks for the log."""
         ranks = {name: [candidate_ranks(layer.weight, (self.rank,), False)[0]] for name, layer in layers.items()}
         if not self.rank:
-            config = SearchConfig(Schedule(self.search_steps, self.batch, self.loss), self.ranks, self.full_rank,
-                                  self.form, self.drop_path, self.weight_rate, self.alpha_rate, self.second_order)
-            ranks = search_ranks(data, layers, config, self.scale_groups(data.unit), generator, constrain, progress)
+            config = SearchConfig(replace(schedule, steps=self.search_steps), self.ranks, self.full_rank, self.form,
+                                  self.drop_path, self.weight_rate, self.alpha_rate, self.second_order)
+            ranks = search_ranks(data, layers, config, self.scale_groups(data.unit), job.generator, job.noise,
+                                 constrain, job.progress)
             if self.inherit:
                 return ranks
         for name, layer in layers.items():
-            layer.compensation = LowRank(layer.weight, ranks[name][0], self.form)
+            layer.compensation = LowRank(layer.weight, ranks[name][0], self.form, job.noise)
         return ranks
 
 
 @torch.no_grad()
-def settle(layer: QuantLayer) -> None:
-    """After training, add BA to the weight; form "outside" keeps it as a branch, "qllm" quantizes anew."""
+def merge(layer: QuantLayer) -> None:
+    """After training, add BA to the weight; form "outside" keeps it as an offset, "qllm" quantizes anew."""
     term = layer.compensation
-    if not isinstance(term, LowRank) or term.form == "outside":
+    if not isinstance(term, LowRank):
+        return
+    layer.compensation = None
+    if term.form == "outside":
+        layer.offset = term.delta(layer.weight).detach()
         return
     layer.weight = nn.Parameter(layer.weight + term.delta(layer.weight), requires_grad=False)
-    layer.compensation = None
     if term.form == "qllm":
-        layer.weight_quantizer.observe(layer.weight)
-
+        layer.weight_quantizer.calibrate(layer.weight)

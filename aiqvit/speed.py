@@ -13,12 +13,13 @@ import timm
 import torch
 from torch import nn
 
-from aiqvit.harness.memory import keep_freed_memory
+from aiqvit.harness.run.memory import keep_freed_memory
 from aiqvit.interfaces import Bits, Job
 from aiqvit.quant.surgery import quant_layers
-from aiqvit.recon.capture import Spill
+from aiqvit.recon.activations import ActivationStore
 from aiqvit.recon.loop import Group, Schedule, reconstruct
 from aiqvit.recon.lowrank import LowRank
+from aiqvit.recon.objective import objective
 from aiqvit.recon.walk import UnitData, walk
 from aiqvit.registry import METHODS
 
@@ -62,7 +63,7 @@ def step(model: nn.Module, images: torch.Tensor, rank: int = 60) -> dict[str, fl
     cls, block = METHODS.get("aiqvit"), "blocks.5"
     method = cls(**cls.presets["smoke"])
     student = method.quantize(Job(copy.deepcopy(model), (), [images[:8]], BITS))
-    data = next(walk(student, model, [block], [images], lambda m, x: m(x), Spill(2**32)))
+    data = next(walk(student, model, [block], [images], lambda m, x: m(x), ActivationStore(2**32)))
     for _, layer in quant_layers(data.unit):
         layer.compensation = LowRank(layer.weight, rank)
     factors = tuple(p for _, layer in quant_layers(data.unit) for p in layer.compensation.parameters())
@@ -75,7 +76,7 @@ def step(model: nn.Module, images: torch.Tensor, rank: int = 60) -> dict[str, fl
 
 
 def _steps(data: UnitData, groups: list[Group], steps: int, batch: int) -> None:
-    reconstruct(data, groups, Schedule(steps, batch), lambda _: list(range(batch)))
+    reconstruct(data, groups, Schedule(steps, batch, objective("mse")), lambda _: list(range(batch)))
 
 
 def show(title: str, seconds: dict[str, float]) -> None:

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Build, print and write the tables that the command line asks for."""
-    from aiqvit.harness.store import write_text
+    from aiqvit.harness.store.records import write_text
     from aiqvit.report import grid, latex, markup
 
     numbers = [int(n) for n in choices("table", args.table, [*map(str, NUMBERS)], "all")]
@@ -54,24 +54,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def noted_methods() -> dict[str, tuple[str, str]]:
-    """Registered name -> (title, note) in display order; a method that cannot be imported is left out."""
-    from aiqvit.registry import METHODS
-
-    found = {}
-    for name in METHODS.names():
-        try:
-            found[name] = METHODS.get(name).title, METHODS.get(name).note
-        except UserError as error:
-            print(f"aiqvit: {error}", file=sys.stderr)
-    return found
-
-
 def _measured(folders: Sequence[str], numbers: Sequence[int], source: str) -> list:
+    from aiqvit.catalogue import Registered
     from aiqvit.report import grid, records
     from aiqvit.report.layouts import layout
 
-    parts, methods, grids = records.parts(records.load(folders)), noted_methods(), []
+    known, grids = Registered(), []
+    parts, methods = records.parts(records.load(folders, known)), known.methods
     for number in numbers:
         task = layout(number).task
         tasks = [task] if source == "both" else [task, f"{task}-mini"]  # nothing is published on embedded data

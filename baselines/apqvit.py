@@ -13,25 +13,28 @@ factor. Layers outside of all units (the heads of a detector) get the ranges of 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from aiqvit.families.opening import open_model, quantize_model
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantLayer
 from aiqvit.quant.observers import MinMax, Shrink
-from aiqvit.quant.quantizers import Float, Quantizer, Uniform
-from aiqvit.quant.signed import Signed
-from aiqvit.quant.surgery import observe, observe_rest, quantize_model
-from aiqvit.quant.twin import TwinGelu
-from aiqvit.recon.capture import Samples, Spill, device_of, first, first_images, unit_inputs, unit_outputs
+from aiqvit.quant.policy import BitPolicy
+from aiqvit.quant.quantizers import Float, Quantizer, Signed, TwinGelu, Uniform
+from aiqvit.quant.site import QuantSpec, RoleScheme, Site, spec
+from aiqvit.quant.surgery import calibrate, calibrate_remaining
+from aiqvit.recon.activations import Activations, ActivationStore
+from aiqvit.recon.capture import device_of, first, first_images, unit_inputs, unit_outputs
 from aiqvit.recon.gradients import probe_loss, traces
 from aiqvit.recon.scale_search import Grid, group_maxima, search_by_halving
+from aiqvit.recon.walk import units_in
 
 OUTSIDE = Shrink(power=2.0, elements=2**18)  # what is in no unit has no block output to be searched by
 
@@ -61,44 +64,41 @@ class APQViT(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: the score at the end, seconds."""
-        model, generator = quantize_model(job.model, self.scheme(job)), torch.Generator().manual_seed(job.seed)
-        images = first_images(job, self.images)
-        for unit in job.units:
+        units = units_in(job, open_model(job.model))
+        model = quantize_model(job.model, self.scheme(job, units), BitPolicy(job.bits, job.bit_rules))
+        generator = torch.Generator().manual_seed(job.seed)
+        images, count = first_images(job, self.images)
+        for unit in units:
             began, module = time.perf_counter(), model.get_submodule(unit)
             loss = partial(probe_loss, generator=generator)
             gradient = traces(model, unit, [module], [images], job.forward, loss)[module].gradient
-            inputs = unit_inputs(model, unit, [images], job.forward, Spill(2**32))
+            inputs = unit_inputs(model, unit, [images], job.forward, ActivationStore(2**32))
             score = self.search(module, inputs, gradient, partial(job.progress, description=unit))
             for _, quantizer in sites(module):
                 quantizer.mode = "off"  # the next unit is searched behind full precision
             job.log.append({"unit": unit, "score": score, "seconds": round(time.perf_counter() - began, 2)})
-        for unit in job.units:
+        for unit in units:
             for _, quantizer in sites(model.get_submodule(unit)):
                 quantizer.mode = "on"
-        for _, quantizer in sites(model):
-            if quantizer.mode == "off":
-                quantizer.observer = OUTSIDE
-        observe_rest(model, lambda m: job.forward(m, images))
+        calibrate_remaining(model, lambda m: job.forward(m, images), images=count)
         return model
 
-    def scheme(self, job: Job) -> dict:
+    def scheme(self, job: Job, units: Sequence[str]) -> UnitScheme:
         """Role -> quantizer."""
         w, a = job.bits.weight, job.bits.activation
-        return {
-            "weight": lambda: Uniform(w, observer=MinMax(), symmetric=True),
-            "weight:qkv": lambda: Uniform(w, 0, MinMax(), symmetric=True),
-            "weight:patch_embed": lambda: Uniform(w, 0, MinMax(), symmetric=True),
-            "activation": lambda: Signed(a, MinMax(), unsigned=self.unsigned),
-            "post_softmax": lambda: Uniform(a, observer=MinMax()),
-            "post_gelu": lambda: TwinGelu(a, MinMax()),
-            "image": Float if self.protocol == "paper" else lambda: Uniform(8, observer=MinMax()),
-        }
+        rows = dict.fromkeys(("qkv", "patch_embed"), spec(Uniform, w, 0, MinMax(), symmetric=True))
+        return UnitScheme({"default": spec(Uniform, w, None, MinMax(), symmetric=True), **rows}, {
+            "default": spec(Signed, a, None, MinMax(), unsigned=self.unsigned),
+            "post_softmax": spec(Uniform, a, None, MinMax()),
+            "post_gelu": spec(TwinGelu, a, None, MinMax()),
+            "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8, None, MinMax()),
+        }, tuple(units))
 
-    def search(self, unit: nn.Module, inputs: Samples, gradient: Tensor, progress: Callable) -> float:
+    def search(self, unit: nn.Module, inputs: Activations, gradient: Tensor, progress: Callable) -> float:
         """Set all ranges of a unit; return the last score."""
-        raw, device = unit_outputs(unit, inputs, Spill(2**32)), device_of(unit)
+        raw, device = unit_outputs(unit, inputs, ActivationStore(2**32)), device_of(unit)
         everything, kwargs = inputs.gather(range(len(inputs)), device)
-        observe(unit, lambda m: m(*everything, **kwargs))
+        calibrate(unit, lambda m: m(*everything, **kwargs), images=len(inputs))
         chosen = range(min(self.score_images or len(inputs), len(inputs)))
         args, kwargs = inputs.gather(chosen, device)
         (target,), _ = raw.gather(chosen, device)
@@ -120,6 +120,19 @@ class APQViT(Method):
         return error().item()
 
 
+@dataclass(frozen=True)
+class UnitScheme(RoleScheme):
+    """A scheme by role in which the ranges of what lies outside all units are those of least squared error."""
+
+    units: tuple[str, ...] = ()
+
+    def __call__(self, site: Site) -> QuantSpec:
+        """See `RoleScheme`."""
+        found = super().__call__(site)
+        inside = any(site.layer == unit or site.layer.startswith(f"{unit}.") for unit in self.units)
+        return found if inside else replace(found, observer=OUTSIDE)
+
+
 def eliminated(contributions: Tensor, rho: float) -> Tensor:
     """Sum of the contributions without the smallest share `rho` of each sample: (B, ...) to a scalar."""
     flat = contributions.flatten(1)
@@ -134,7 +147,7 @@ def searched(unit: nn.Module) -> Iterator[tuple[Quantizer, Callable[[Tensor], ob
     """
     layers = {id(layer.weight_quantizer): layer for layer in unit.modules() if isinstance(layer, QuantLayer)}
     for _, q in sites(unit):
-        if q.role == "image" or isinstance(q, Float):
+        if q.role == "image" or not q.coded:
             continue
         if isinstance(q, TwinGelu):
             low, high = -q.high, q.high

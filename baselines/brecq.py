@@ -28,17 +28,18 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import nn
 
 from aiqvit.interfaces import Job, Method
-from aiqvit.quant.observers import WEIGHT_FRACTIONS, FocusGrid, PercentileMSE, Shrink
+from aiqvit.quant.observers import WEIGHT_FRACTIONS, FocusGrid, Observer, PercentileMSE, Shrink
 from aiqvit.quant.quantizers import Float, Uniform
+from aiqvit.quant.site import QuantSpec, RoleScheme, by_role, spec
 from aiqvit.quant.surgery import set_mode
-from aiqvit.recon.gradients import output_importance
+from aiqvit.recon.fisher import Fisher
 from aiqvit.recon.loop import Schedule
+from aiqvit.recon.objective import Objective, objective
 from aiqvit.recon.rounded import RoundingRates, train_rounding
-from aiqvit.recon.walk import UnitData, is_head, observe_ranges, repair
+from aiqvit.recon.walk import UnitData, calibrate_ranges, is_head, reconstruct_model
 
 BY_PRODUCT = FocusGrid(lows=(0.0,), steps=99)  # ranges from 0 up to 1 / keys .. 1, by the error of the product
 OPERANDS = PercentileMSE((0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999), by_output=True)  # ranges a head
@@ -78,6 +79,7 @@ class BRECQ(Method):
     ranges: Literal["own", "token"] = "own"  # error that sets ranges of activations; token: each in its own units
     damping: float = 1.0  # added to |gradient| by fisher
     head: bool = True  # reconstruct a head that is one layer too
+    put_back: bool = True  # bring a unit back as it was where its loss rose
     init_images: int = 64  # images that set the ranges
     elements: int = 2**18  # values of an activation tensor on which its range is searched
     protocol: Literal["unified", "paper"] = "unified"  # paper: image not quantized, first and last layer 8 bit
@@ -85,79 +87,74 @@ class BRECQ(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, seconds."""
-        generator, references = job.generator, []
-        if self.loss == "fisher":
-            with torch.no_grad():
-                references = [job.forward(job.model, batch) for batch in job.calibration]
+        goal = Fisher(job, self.damping) if self.loss == "fisher" else objective(self.loss)
 
-        def mend(data: UnitData) -> dict | None:
-            observe_ranges(data, self.init_images, self.reparam)
+        def reconstruct_unit(data: UnitData) -> dict | None:
+            calibrate_ranges(data, self.init_images, self.reparam)
             if is_head(data.unit) and not self.head:
                 return None
-            if references:
-                data.importance = output_importance(job.model, data.name, job.calibration, job.forward, references,
-                                                    self.damping)
-            return self.reconstruct(data, generator, job)
+            return self.reconstruct(data, goal, job)
 
-        return repair(job, self.scheme(job), mend, init_images=self.init_images, memory_gb=self.memory_gb)
+        return reconstruct_model(job, self.scheme(job), reconstruct_unit, init_images=self.init_images,
+                                 memory_gb=self.memory_gb)
 
-    def scheme(self, job: Job) -> dict:
+    def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""
         w, a = job.bits.weight, job.bits.activation
         search = Shrink(elements=self.elements, by_token=self.ranges == "token")
-        scheme = {
-            "weight": lambda: Uniform(w, 0, WEIGHTS if self.weights == "output" else Shrink()),
-            "activation": lambda: Uniform(a, observer=search),
-            "image": lambda: Uniform(8, observer=search),
-            "post_softmax": lambda: Uniform(a, observer=BY_PRODUCT if self.softmax == "output" else search),
+        activations = {
+            "default": spec(Uniform, a, None, search),
+            "image": spec(Uniform, 8, None, search),
+            "post_softmax": spec(Uniform, a, None, BY_PRODUCT if self.softmax == "output" else search),
         }
-        scheme |= by_head(job) if self.operands == "head" else {}
-        scheme |= by_channel(job) if self.reparam else {}
-        return scheme | (eight_bit_ends(search) if self.protocol == "paper" else {})
+        activations |= by_head(job) if self.operands == "head" else {}
+        activations |= by_channel(job) if self.reparam else {}
+        weights = spec(Uniform, w, 0, WEIGHTS if self.weights == "output" else Shrink())
+        scheme = by_role({"default": weights}, activations)
+        return eight_bit_ends(scheme, search) if self.protocol == "paper" else scheme
 
-    def reconstruct(self, data: UnitData, generator: torch.Generator, job: Job) -> dict:
-        """Train one unit; return its log entry."""
-        began, loss = time.perf_counter(), "mse" if self.loss == "fisher" else self.loss
+    def reconstruct(self, data: UnitData, goal: Objective, job: Job) -> dict:
+        """Train one unit towards the objective `goal`; return its log entry."""
+        began = time.perf_counter()
         if self.joint:
-            losses = train_rounding(data, Schedule(self.steps, self.batch, loss, mix=float(self.inputs == "fp")),
-                                    self.rates(self.rounding_rate, self.scale_rate), generator, job.progress)
+            losses = self.train(data, Schedule(self.steps, self.batch, goal, mix=float(self.inputs == "fp")),
+                                self.rates(self.rounding_rate, self.scale_rate), job)
         else:
             set_mode(data.unit, "off", weights=False)
-            losses = train_rounding(data, Schedule(self.steps, self.batch, loss),
-                                    self.rates(self.rounding_rate), generator, job.progress)
+            losses = self.train(data, Schedule(self.steps, self.batch, goal), self.rates(self.rounding_rate), job)
             set_mode(data.unit, "on", weights=False)
-            data.importance = None  # of the rounding alone
-            losses["scales"] = train_rounding(data, Schedule(self.scale_steps, self.batch, "l2.4", mix=1.0),
-                                              self.rates(0.0, self.second_rate), generator, job.progress)
+            losses["scales"] = self.train(data, Schedule(self.scale_steps, self.batch, objective("l2.4"), mix=1.0),
+                                          self.rates(0.0, self.second_rate), job)
         return {**losses, "seconds": round(time.perf_counter() - began, 2)}
+
+    def train(self, data: UnitData, schedule: Schedule, rates: RoundingRates, job: Job) -> dict:
+        """One phase; the losses before and after."""
+        return train_rounding(data, schedule, rates, job.generator, job.progress, self.put_back)
 
     def rates(self, rounding: float, scale: float = 0.0) -> RoundingRates:
         """The learning rates of a phase."""
         return RoundingRates(rounding, scale, self.level_rate * bool(scale), self.penalty, self.warm_up)
 
 
-def by_head(job: Job) -> dict:
+def by_head(job: Job) -> dict[str, QuantSpec]:
     """The ports' attention operands: a range a head, set by the error of the product where it can be told.
 
     Vector attention, on points, has no heads: nothing changes there.
     """
     if not any(hasattr(module, "num_heads") for module in job.model.modules()):
         return {}
-    scheme = dict.fromkeys(("query", "key", "value"), lambda: Uniform(job.bits.activation, 1, OPERANDS))
-    return scheme | {"post_softmax": lambda: Uniform(job.bits.activation, 1, BY_PRODUCT)}
+    found = dict.fromkeys(("query", "key", "value"), spec(Uniform, job.bits.activation, 1, OPERANDS))
+    return found | {"post_softmax": spec(Uniform, job.bits.activation, 1, BY_PRODUCT)}
 
 
-def by_channel(job: Job) -> dict:
+def by_channel(job: Job) -> dict[str, QuantSpec]:
     """The ports' post-LayerNorm activations: a range a channel, to be reparameterized."""
     search = PercentileMSE(WEIGHT_FRACTIONS)
-    return {"post_layernorm": lambda: Uniform(job.bits.activation, -1, search, include_zero=False)}
+    return {"post_layernorm": spec(Uniform, job.bits.activation, -1, search, include_zero=False)}
 
 
-def eight_bit_ends(search: Shrink) -> dict:
+def eight_bit_ends(scheme: RoleScheme, search: Observer) -> RoleScheme:
     """The CNN codes' convention: image in full precision, weights of first and last layer and the last input 8 bit."""
-    return {
-        "image": Float,
-        "head": lambda: Uniform(8, observer=search),
-        "weight:patch_embed": lambda: Uniform(8, 0, Shrink()),
-        "weight:head": lambda: Uniform(8, 0, Shrink()),
-    }
+    ends = dict.fromkeys(("patch_embed", "head"), spec(Uniform, 8, 0, Shrink()))
+    return by_role({**scheme.weights, **ends},
+                   {**scheme.activations, "image": spec(Float, 32), "head": spec(Uniform, 8, None, search)})

@@ -19,12 +19,13 @@ from torch import nn
 
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.observers import WEIGHT_FRACTIONS, PercentileMSE
-from aiqvit.quant.quantizers import Float, Uniform
-from aiqvit.quant.reparam import reparameterize
-from aiqvit.quant.shift_log import ShiftUniformLog2
+from aiqvit.quant.quantizers import Float, ShiftUniformLog2, Uniform
+from aiqvit.quant.site import RoleScheme, by_role, spec
 from aiqvit.quant.surgery import quant_layers
-from aiqvit.recon.loop import Group, Schedule, keep_better, reconstruct, uniform_sampler
-from aiqvit.recon.walk import UnitData, is_head, observe_unit, repair
+from aiqvit.recon.loop import Group, Schedule, guarded, reconstruct, uniform_sampler
+from aiqvit.recon.objective import objective
+from aiqvit.recon.walk import UnitData, calibrate_unit, is_head, reconstruct_model
+from aiqvit.transforms.reparam import reparameterize
 
 
 @dataclass(frozen=True)
@@ -49,44 +50,45 @@ class ISViT(Method):
     loss: Literal["mse", "relative", "tokenwise", "token"] = "mse"
     ranges: Literal["own", "token"] = "own"  # error that sets ranges per tensor; token: each in its own units
     head: bool = True  # reconstruct a head that is one layer too
+    put_back: bool = True  # bring a unit back as it was where its loss rose in a stage
     init_images: int = 64  # images that set the ranges
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
     memory_gb: float = 4.0
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, seconds."""
-        generator = job.generator
         steps = self.high_bit_steps if job.bits.weight >= 6 else self.steps
 
-        def mend(data: UnitData) -> dict:
-            began = time.perf_counter()
-            observe_unit(data, self.init_images, weights=False)
+        def reconstruct_unit(data: UnitData) -> dict:
+            began, losses = time.perf_counter(), {}
+            calibrate_unit(data, self.init_images, weights=False)
             train = self.head or not is_head(data.unit)
             if train:
-                self.train(data, steps, 1.0, generator, job)
+                losses["activations"] = self.train(data, steps, 1.0, job)
             reparameterize(data.unit)
-            observe_unit(data, self.init_images, activations=False)
-            losses = self.train(data, steps, 0.0, generator, job) if train else {}
+            calibrate_unit(data, self.init_images, activations=False)
+            if train:
+                losses |= self.train(data, steps, 0.0, job)
             return {**losses, "seconds": round(time.perf_counter() - began, 2)}
 
-        return repair(job, self.scheme(job), mend, init_images=self.init_images, memory_gb=self.memory_gb)
+        return reconstruct_model(job, self.scheme(job), reconstruct_unit, init_images=self.init_images,
+                                 memory_gb=self.memory_gb)
 
-    def scheme(self, job: Job) -> dict:
+    def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""
         w, a = job.bits.weight, job.bits.activation
-        return {
-            "weight": lambda: Uniform(w, 0, PercentileMSE(self.fractions)),
-            "activation": lambda: Uniform(a, observer=PercentileMSE(by_token=self.ranges == "token")),
-            "image": Float if self.protocol == "paper" else lambda: Uniform(8),
-            "post_layernorm": lambda: Uniform(a, -1, include_zero=False),
-            "post_softmax": lambda: ShiftUniformLog2(a, official_levels=self.official_levels),
-        }
+        return by_role({"default": spec(Uniform, w, 0, PercentileMSE(self.fractions))}, {
+            "default": spec(Uniform, a, None, PercentileMSE(by_token=self.ranges == "token")),
+            "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8),
+            "post_layernorm": spec(Uniform, a, -1, include_zero=False),
+            "post_softmax": spec(ShiftUniformLog2, a, official_levels=self.official_levels),
+        })
 
-    def train(self, data: UnitData, steps: int, mix: float, generator: torch.Generator, job: Job) -> dict:
-        """Train every weight and bias of the unit's layers; `mix` 1 feeds full-precision inputs."""
+    def train(self, data: UnitData, steps: int, mix: float, job: Job) -> dict:
+        """Train every weight and bias of the unit's layers; `mix` 1 feeds full-precision inputs, and judges by them."""
         layers = [layer for _, layer in quant_layers(data.unit)]
         trained = tuple(p for layer in layers for p in (layer.weight, layer.bias) if p is not None)
-        sample = uniform_sampler(torch.arange(len(data.inputs)), self.batch, generator)
-        return keep_better(data, self.loss, lambda: reconstruct(
-            data, [Group(trained, self.rate)], Schedule(steps, self.batch, self.loss, mix), sample,
-            progress=job.progress))
+        sample = uniform_sampler(torch.arange(len(data.inputs)), self.batch, job.generator)
+        schedule = Schedule(steps, self.batch, objective(self.loss), mix)
+        return guarded(data, schedule, lambda: reconstruct(data, [Group(trained, self.rate)], schedule, sample,
+                                                           progress=job.progress), self.put_back)

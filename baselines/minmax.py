@@ -11,10 +11,13 @@ from typing import ClassVar
 
 from torch import nn
 
+from aiqvit.families.opening import quantize_model
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.observers import MinMax as Range
+from aiqvit.quant.policy import BitPolicy
 from aiqvit.quant.quantizers import Uniform
-from aiqvit.quant.surgery import observe, quantize_model
+from aiqvit.quant.site import by_role, spec
+from aiqvit.quant.surgery import calibrate
 from aiqvit.recon.capture import first_images
 
 
@@ -29,12 +32,10 @@ class MinMax(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`."""
-        weight, activation = job.bits.weight, job.bits.activation
-        model = quantize_model(job.model, {
-            "weight": lambda: Uniform(weight, 0, Range()),
-            "activation": lambda: Uniform(activation, observer=Range()),
-            "image": lambda: Uniform(8, observer=Range()),
-        })
-        images = first_images(job, self.images)
-        observe(model, lambda m: job.forward(m, images))
+        w, a = job.bits.weight, job.bits.activation
+        scheme = by_role({"default": spec(Uniform, w, 0, Range())},
+                         {"default": spec(Uniform, a, None, Range()), "image": spec(Uniform, 8, None, Range())})
+        model = quantize_model(job.model, scheme, BitPolicy(job.bits, job.bit_rules))
+        images, count = first_images(job, self.images)
+        calibrate(model, lambda m: job.forward(m, images), images=count)
         return model

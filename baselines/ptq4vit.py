@@ -19,17 +19,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aiqvit.families.opening import quantize_model
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantConv2d, QuantLayer, QuantProduct
 from aiqvit.quant.observers import MinMax
-from aiqvit.quant.quantizers import Float, Quantizer, Uniform
-from aiqvit.quant.signed import Signed
-from aiqvit.quant.surgery import observe_rest, quantize_model
-from aiqvit.quant.twin import Splits, TwinGelu, TwinSoftmax
+from aiqvit.quant.policy import BitPolicy
+from aiqvit.quant.quantizers import Float, Quantizer, Signed, TwinGelu, TwinSoftmax, Uniform
+from aiqvit.quant.quantizers.twin import SPLITS
+from aiqvit.quant.site import RoleScheme, by_role, spec
+from aiqvit.quant.surgery import calibrate_remaining
 from aiqvit.recon.capture import device_of, first_images
 from aiqvit.recon.gradients import Probe, Trace, probe_loss, traces
 from aiqvit.recon.scale_search import Grid, Metric, group_maxima, output_error, search_range, symmetric
+from aiqvit.recon.walk import units_in
 
 
 @dataclass(frozen=True)
@@ -59,38 +62,38 @@ class PTQ4ViT(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: seconds."""
-        model, generator = quantize_model(job.model, self.scheme(job)), torch.Generator().manual_seed(job.seed)
+        model = quantize_model(job.model, self.scheme(job), BitPolicy(job.bits, job.bit_rules))
+        generator = torch.Generator().manual_seed(job.seed)
+        images, count = first_images(job, self.images)
         done: set[nn.Module] = set()
-        for unit in [*job.units, ""]:  # what lies outside all units comes last
+        for unit in [*units_in(job, model), ""]:  # what lies outside all units comes last
             began = time.perf_counter()
             wanted = [m for m in model.get_submodule(unit).modules()
                       if isinstance(m, QuantLayer | QuantProduct) and m not in done]
             if wanted:
                 loss = partial(probe_loss, generator=generator, probe=self.probe)
-                found = traces(model, unit, wanted, [first_images(job, self.images)], job.forward, loss)
+                found = traces(model, unit, wanted, [images], job.forward, loss)
                 for module, trace in job.progress(list(found.items()), unit or "other layers"):
                     self.search(module, trace, generator)
                 done.update(wanted)
                 job.log.append({"unit": unit or "other layers", "seconds": round(time.perf_counter() - began, 2)})
         for _, quantizer in sites(model):
             quantizer.mode = "off" if quantizer.role == "image" else "on"
-        observe_rest(model, lambda m: job.forward(m, first_images(job, self.images)))
+        calibrate_remaining(model, lambda m: job.forward(m, images), images=count)
         return model
 
-    def scheme(self, job: Job) -> dict:
+    def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""
         w, a = job.bits.weight, job.bits.activation
-        scheme = {
-            "weight": lambda: Uniform(w, observer=MinMax(), symmetric=True),
-            "weight:qkv": lambda: Uniform(w, 0, MinMax(), symmetric=True),
-            "weight:patch_embed": lambda: Uniform(w, 0, MinMax(), symmetric=True),
-            "activation": lambda: Signed(a, MinMax(), unsigned=self.unsigned),
-            "image": Float if self.protocol == "paper" else lambda: Uniform(8, observer=MinMax()),
+        activations = {
+            "default": spec(Signed, a, None, MinMax(), unsigned=self.unsigned),
+            "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8, None, MinMax()),
         }
         if self.twin:
-            scheme |= {"post_softmax": lambda: TwinSoftmax(a, official_sum=self.official_sum),
-                       "post_gelu": lambda: TwinGelu(a, MinMax())}
-        return scheme
+            activations |= {"post_softmax": spec(TwinSoftmax, a, None, SPLITS, official_sum=self.official_sum),
+                            "post_gelu": spec(TwinGelu, a, None, MinMax())}
+        rows = dict.fromkeys(("qkv", "patch_embed"), spec(Uniform, w, 0, MinMax(), symmetric=True))
+        return by_role({"default": spec(Uniform, w, None, MinMax(), symmetric=True), **rows}, activations)
 
     def search(self, module: nn.Module, trace: Trace, generator: torch.Generator) -> None:
         """Set the ranges of one layer's or product's two operands."""
@@ -110,14 +113,15 @@ class PTQ4ViT(Method):
         def widen(high: Tensor) -> Tensor:  # (groups,) to (out, 1, ...), or (1,) for the tensor
             return high if q_w.axis is None else high.repeat_interleave(len(layer.weight) // groups).reshape(shape)
 
-        raw, fixed = product(layer, x, layer.weight), q_x.role == "image" or isinstance(q_x, Float)
+        raw, fixed = product(layer, x, layer.weight), q_x.role == "image" or not q_x.coded
         if not fixed:
             look(q_x, trace.inputs[0])
             q_x.set_range(-x_high, x_high)
         for _ in range(self.rounds):
             x_hat = x if fixed else q_x.fake(x)
-            search_range(symmetric(q_w, widen), self.candidates(w_high), lambda: output_error(
-                raw, product(layer, x_hat, q_w.fake(layer.weight)), gradient, self.metric, groups))  # noqa: B023
+            if q_w.coded:
+                search_range(symmetric(q_w, widen), self.candidates(w_high), lambda: output_error(
+                    raw, product(layer, x_hat, q_w.fake(layer.weight)), gradient, self.metric, groups))  # noqa: B023
             if fixed:
                 return
             w_hat = q_w.fake(layer.weight)
@@ -148,22 +152,25 @@ class PTQ4ViT(Method):
         q_l, q_r = module.left_quantizer, module.right_quantizer
         highs = [group_maxima(t).to(device) for t in trace.inputs]
         for quantizer, high, seen in zip((q_l, q_r), highs, trace.inputs, strict=True):
-            look(quantizer, seen)
-            quantizer.set_range(-high, high)
+            if quantizer.coded:
+                look(quantizer, seen)
+                quantizer.set_range(-high, high)
 
         def multiply(a: Tensor, b: Tensor) -> Tensor:  # (n, M)
             return module.multiply(a, b).flatten(0, -2)
 
         raw, gradient = multiply(left, right), gradient.flatten(0, -2)
         twin = isinstance(q_l, TwinSoftmax)
-        lefts = [high for _, high in Splits().ranges(highs[0][None])] if twin else self.candidates(highs[0])
+        lefts = [high for _, high in SPLITS.ranges(highs[0][None], q_l.bits)] if twin else self.candidates(highs[0])
         for _ in range(self.rounds):
             other = right if q_l.role == "post_softmax" else q_r.fake(right)
-            search_range(symmetric(q_l), lefts, lambda: output_error(
-                raw, multiply(q_l.fake(left), other), gradient, self.metric))  # noqa: B023
+            if q_l.coded:
+                search_range(symmetric(q_l), lefts, lambda: output_error(
+                    raw, multiply(q_l.fake(left), other), gradient, self.metric))  # noqa: B023
             a_hat = q_l.fake(left)
-            search_range(symmetric(q_r), self.candidates(highs[1]), lambda: output_error(
-                raw, multiply(a_hat, q_r.fake(right)), gradient, self.metric))  # noqa: B023
+            if q_r.coded:
+                search_range(symmetric(q_r), self.candidates(highs[1]), lambda: output_error(
+                    raw, multiply(a_hat, q_r.fake(right)), gradient, self.metric))  # noqa: B023
 
     def candidates(self, high: Tensor) -> list[Tensor]:
         """Ranges to try around a base of (G,)."""

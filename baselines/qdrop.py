@@ -19,7 +19,6 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from aiqvit.baselines.brecq import BY_PRODUCT, WEIGHTS, by_channel, by_head, eight_bit_ends
 from torch import nn
 
@@ -27,9 +26,11 @@ from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
 from aiqvit.quant.observers import RangeAndZero, Shrink
 from aiqvit.quant.quantizers import Uniform
+from aiqvit.quant.site import RoleScheme, by_role, spec
 from aiqvit.recon.loop import Schedule
+from aiqvit.recon.objective import objective
 from aiqvit.recon.rounded import RoundingRates, train_rounding
-from aiqvit.recon.walk import UnitData, gives_logits, is_head, observe_ranges, repair
+from aiqvit.recon.walk import UnitData, calibrate_ranges, gives_logits, is_head, reconstruct_model
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class QDrop(Method):
     weights: Literal["own", "output"] = "own"  # error that sets ranges of weights; output: that of the layer's output
     reparam: bool = True  # ranges of post-LayerNorm activations found by channel, then reparameterized
     head: bool = True  # reconstruct a head that is one layer too; logits are compared by their KL divergence
+    put_back: bool = True  # bring a unit back as it was where its loss rose
     init_images: int = 256  # images that set the ranges
     elements: int = 2**14  # values of an activation tensor on which its range is searched
     widths: int = 100  # ranges tried, where both signs occur with every zero-point
@@ -69,40 +71,40 @@ class QDrop(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, seconds."""
-        generator = job.generator
-
-        def mend(data: UnitData) -> dict | None:
-            observe_ranges(data, self.init_images, self.reparam)
+        def reconstruct_unit(data: UnitData) -> dict | None:
+            calibrate_ranges(data, self.init_images, self.reparam)
             if is_head(data.unit) and not self.head:
                 return None
-            return self.reconstruct(data, generator, job)
+            return self.reconstruct(data, job)
 
-        return repair(job, self.scheme(job), mend, init_images=self.init_images, memory_gb=self.memory_gb)
+        return reconstruct_model(job, self.scheme(job), reconstruct_unit, init_images=self.init_images,
+                                 memory_gb=self.memory_gb)
 
-    def scheme(self, job: Job) -> dict:
+    def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""
-        w, a, by_token = job.bits.weight, job.bits.activation, self.ranges == "token"
-        search = {bits: RangeAndZero(bits, self.widths, elements=self.elements, by_token=by_token) for bits in (a, 8)}
-        scheme = {
-            "weight": lambda: Uniform(w, 0, WEIGHTS if self.weights == "output" else Shrink()),
-            "activation": lambda: Uniform(a, observer=search[a]),
-            "image": lambda: Uniform(8, observer=search[8]),
-            "post_softmax": lambda: Uniform(a, observer=BY_PRODUCT if self.softmax == "output" else search[a]),
+        w, a = job.bits.weight, job.bits.activation
+        search = RangeAndZero(self.widths, elements=self.elements, by_token=self.ranges == "token")
+        activations = {
+            "default": spec(Uniform, a, None, search),
+            "image": spec(Uniform, 8, None, search),
+            "post_softmax": spec(Uniform, a, None, BY_PRODUCT if self.softmax == "output" else search),
         }
-        scheme |= by_head(job) if self.operands == "head" else {}
-        scheme |= by_channel(job) if self.reparam else {}
-        return scheme | (eight_bit_ends(Shrink(elements=self.elements)) if self.protocol == "paper" else {})
+        activations |= by_head(job) if self.operands == "head" else {}
+        activations |= by_channel(job) if self.reparam else {}
+        weights = spec(Uniform, w, 0, WEIGHTS if self.weights == "output" else Shrink())
+        scheme = by_role({"default": weights}, activations)
+        return eight_bit_ends(scheme, Shrink(elements=self.elements)) if self.protocol == "paper" else scheme
 
-    def reconstruct(self, data: UnitData, generator: torch.Generator, job: Job) -> dict:
+    def reconstruct(self, data: UnitData, job: Job) -> dict:
         """Train one unit; return its log entry."""
         began = time.perf_counter()
-        loss = "kl" if gives_logits(data.unit) else self.loss
-        activations = [q for name, q in sites(data.unit) if not name.endswith("weight_quantizer")]
+        goal = objective("kl" if gives_logits(data.unit) else self.loss)
+        activations = [q for _, q in sites(data.unit) if q.site.operand == "activation"]
         for q in activations:
-            q.drop = self.drop
+            q.dropping(self.drop, job.noise)
         rates = RoundingRates(self.rounding_rate, self.scale_rate, self.level_rate, self.penalty, self.warm_up)
-        losses = train_rounding(data, Schedule(self.steps, self.batch, loss, mix=1 - self.drop), rates, generator,
-                                job.progress)
+        losses = train_rounding(data, Schedule(self.steps, self.batch, goal, mix=1 - self.drop), rates, job.generator,
+                                job.progress, self.put_back)
         for q in activations:
-            q.drop = 0.0
+            q.dropping(0.0)
         return {**losses, "seconds": round(time.perf_counter() - began, 2)}

@@ -11,12 +11,15 @@ from typing import ClassVar
 
 from torch import nn
 
+from aiqvit.families.opening import quantize_model
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.observers import PercentileMSE
+from aiqvit.quant.policy import BitPolicy
 from aiqvit.quant.quantizers import LogSqrt2, Uniform
-from aiqvit.quant.reparam import reparameterize
-from aiqvit.quant.surgery import observe, quantize_model
+from aiqvit.quant.site import by_role, spec
+from aiqvit.quant.surgery import calibrate
 from aiqvit.recon.capture import first_images
+from aiqvit.transforms.reparam import reparameterize
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,15 @@ class RepQViT(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`."""
-        weight, activation = job.bits.weight, job.bits.activation
-        search = PercentileMSE(self.fractions)
-        model = quantize_model(job.model, {
-            "weight": lambda: Uniform(weight, 0, search),
-            "activation": lambda: Uniform(activation, observer=search),
-            "image": lambda: Uniform(8, observer=search),
-            "post_layernorm": lambda: Uniform(activation, -1, search, include_zero=False),
-            "post_softmax": lambda: LogSqrt2(activation, observer=search, official_levels=self.official_levels),
+        w, a, search = job.bits.weight, job.bits.activation, PercentileMSE(self.fractions)
+        scheme = by_role({"default": spec(Uniform, w, 0, search)}, {
+            "default": spec(Uniform, a, None, search),
+            "image": spec(Uniform, 8, None, search),
+            "post_layernorm": spec(Uniform, a, -1, search, include_zero=False),
+            "post_softmax": spec(LogSqrt2, a, None, search, official_levels=self.official_levels),
         })
-        images = first_images(job, self.images)
-        observe(model, lambda m: job.forward(m, images))
+        model = quantize_model(job.model, scheme, BitPolicy(job.bits, job.bit_rules))
+        images, count = first_images(job, self.images)
+        calibrate(model, lambda m: job.forward(m, images), images=count)
         reparameterize(model)
         return model

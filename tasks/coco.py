@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from aiqvit.tasks.content import combined, digest, digests
 from aiqvit.tasks.weights import checksum, load_state, read_state
 from torch import Tensor, nn
 
-from aiqvit.interfaces import Diverged, Subject, Task, UserError
+from aiqvit.families.opening import unit_names
+from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
 from aiqvit.registry import choose
 
+TOGETHER = 8  # real images in one calibration pass, all of one size: a map of the first stage has 67,000 tokens
 HEAD8 = "_head8"  # ending of a model's name: class, box and mask predictors get 8 bits whatever the others get
 
 
@@ -72,16 +75,22 @@ class Coco(Task):
         net = self._mini.detector(name) if self._mini else models.build(models.config(name))
         load_state(net, convert(read_state(source), net), source)
         models.prepare(net)
-        net.role_bits = {"head": 8} if full.endswith(HEAD8) else {}
-        return Subject(full, net, tuple(models.units(net)), checksum(net))
+        return Subject(full, net, unit_names(net), checksum(net), {"head": "8"} if full.endswith(HEAD8) else {})
 
     def calibration(self, subject: Subject, images: int, seed: int, explicit: bool = False) -> list[list[dict]]:
         """Training images in the test pipeline, drawn by `seed`; a batch is a list of samples of one size."""
         if explicit and images > self.train_images:
             raise UserError(f"{images} calibration images asked, but there are only {self.train_images}")
-        order = torch.randperm(self.train_images, generator=torch.Generator().manual_seed(seed)).tolist()
-        samples = [self._files.sample(self._files.train[i]) for i in order[:images]]
+        samples = [self._files.sample(path) for path in self._drawn(images, seed)]
         return [samples[i : i + self.batch] for i in range(0, len(samples), self.batch)]
+
+    def _drawn(self, images: int, seed: int) -> list[Path]:
+        order = torch.randperm(self.train_images, generator=torch.Generator().manual_seed(seed)).tolist()
+        return [self._files.train[i] for i in order[:images]]
+
+    def _evaluated(self, limit: int | None) -> list[int]:
+        count = min(limit or self.val_images, self.val_images)
+        return [i * self.val_images // count for i in range(count)]
 
     def forward(self, model: nn.Module, batch: list[dict]) -> list[Tensor]:
         """All raw outputs of the detector: see `aiqvit.tasks.detection.forward`."""
@@ -89,15 +98,20 @@ class Coco(Task):
 
         return raw_outputs(model, batch)
 
+    def join(self, batches: Sequence[list[dict]], count: int) -> list[dict]:
+        """Of the first `count` samples those that have the commonest size, at most `TOGETHER` on real images."""
+        from aiqvit.tasks.detection.forward import of_one_size
+
+        return of_one_size(batches, count)[: None if self._mini else TOGETHER]
+
     @torch.no_grad()
     def evaluate(self, model: nn.Module, subject: Subject, *, limit: int | None, batch_size: int, device: str,
                  progress: Callable[..., Iterable]) -> dict[str, float]:
         """AP in percent; `limit` takes evenly spaced images. At most `batch` images are run at once."""
-        count = min(limit or self.val_images, self.val_images)
-        chosen = [i * self.val_images // count for i in range(count)]
+        chosen = self._evaluated(limit)
         found = self.predict(model.to(device).eval(), chosen, min(batch_size, self.batch), progress)
         scores = self._files.judge(found, [self._files.ids[i] for i in chosen])
-        return {**scores, "images": count, "skipped": 0}
+        return {**scores, "images": len(chosen), "skipped": 0}
 
     @torch.no_grad()
     def predict(self, model: nn.Module, chosen: list[int], batch_size: int,
@@ -130,7 +144,7 @@ class Coco(Task):
         """A picture an image: what full precision predicts on the left, what `model` predicts on the right."""
         from aiqvit.tasks.detection.pictures import side_by_side
 
-        chosen = [i * self.val_images // count for i in range(min(count, self.val_images))]
+        chosen = self._evaluated(count)
         plain, quantized = (self.predict(m.to(device).eval(), chosen, 1) for m in (subject.model, model))
         subject.model.cpu()
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,9 +152,16 @@ class Coco(Task):
             path = self._files.val[i]
             side_by_side(path, (left, right), self._files.classes).save(folder / f"{path.stem}.png")
 
+    def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
+        """See `Task`: the whole annotations file counts, of the pictures those that are read."""
+        files, drawn = self._files, self._drawn(images, seed)
+        evaluated = digests([files.val[i] for i in self._evaluated(limit)])
+        return DataIdentity(combined([*files.classes, digest(files.annotations), *evaluated]),
+                            combined(path.name for path in files.train) if drawn else "", combined(digests(drawn)))
+
     def fingerprint(self) -> dict[str, Any]:
-        """`checksum` of names, sizes and annotations; `skipped` is empty: a broken file is an error."""
-        return {"checksum": self._files.checksum, "train": self.train_images, "val": self.val_images, "skipped": []}
+        """`train` and `val` counts; `skipped` is empty: a broken file is an error."""
+        return {"train": self.train_images, "val": self.val_images, "skipped": []}
 
 
 def _check_finite(_: nn.Module, __: tuple, output: Any) -> None:

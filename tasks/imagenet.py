@@ -10,12 +10,15 @@ from typing import Any
 
 import timm
 import torch
+from aiqvit.tasks.content import combined, digests
 from aiqvit.tasks.images import Loader, Sample, list_samples
 from aiqvit.tasks.weights import checksum, hub_file, load_state, read_state
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 from torch import nn
 
-from aiqvit.interfaces import Diverged, Subject, Task, UserError
+from aiqvit.families.family import find, unknown_network
+from aiqvit.families.opening import unit_names
+from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
 from aiqvit.registry import choose, unknown
 
 TAGS = {  # explicit tags: what a bare timm name means has changed between timm versions
@@ -30,7 +33,6 @@ TAGS = {  # explicit tags: what a bare timm name means has changed between timm 
     "swin_base": "swin_base_patch4_window7_224.ms_in22k_ft_in1k",
 }
 PAPER = ("deit_tiny", "deit_small", "deit_base", "vit_small", "vit_base", "swin_small", "swin_base")
-FAMILIES = {f"timm.models.{name}" for name in ("vision_transformer", "deit", "swin_transformer")}
 FIRST = 32  # images in a calibration batch; RepQ-ViT calibrates on the first one
 
 
@@ -58,13 +60,11 @@ class ImageNet(Task):
         self._cache: tuple[Any, torch.Tensor] | None = None
         _check_layout(root)
         classes = {wnid: index for index, wnid in enumerate(wnids)}
-        self._train, train_sum = list_samples(root / "train", classes)
-        self._val, val_sum = list_samples(root / "val", classes)
+        self._train, self._val = list_samples(root / "train", classes), list_samples(root / "val", classes)
         self.train_images, self.val_images = len(self._train), len(self._val)
-        self._checksums = f"{train_sum[:32]}{val_sum[:32]}"
 
     def resolve(self, pattern: str) -> list[str]:
-        """`all` means the paper's seven models, or the mini ones; any timm ViT, DeiT or Swin is accepted by name."""
+        """`all` means the paper's seven models, or the mini ones; any timm model is accepted by name."""
         names = list(self.models) + ([] if self.mini else [n for n in TAGS if n not in self.models])
         if pattern == "all":
             return list(self.models)
@@ -84,11 +84,13 @@ class ImageNet(Task):
             state = read_state(source)
         else:
             net = timm.create_model(TAGS.get(name, name))
+            if find(type(net), "describer") is None:
+                raise unknown_network(net, repr(name))
             source = weights or str(_pretrained(name, net.pretrained_cfg))
             state = _timm_keys(read_state(source), net)
         load_state(net, state, source)
         net.eval().requires_grad_(False)
-        return Subject(name, net, tuple(_units(net)), checksum(net))
+        return Subject(name, net, unit_names(net), checksum(net))
 
     def calibration(self, subject: Subject, images: int, seed: int, explicit: bool = False) -> list[torch.Tensor]:
         """Batches of at most 32 images (B, 3, H, W), drawn by `seed` from the sorted training list."""
@@ -96,9 +98,16 @@ class ImageNet(Task):
             raise UserError(f"{images} calibration images asked, but there are only {self.train_images}")
         key = (subject.name, seed)
         if self._cache is None or self._cache[0] != key or len(self._cache[1]) < min(images, self.train_images):
-            order = torch.randperm(self.train_images, generator=torch.Generator().manual_seed(seed)).tolist()
-            self._cache = key, self._first_good([self._train[i] for i in order], images, subject)
+            self._cache = key, self._first_good(self._shuffled(seed), images, subject)
         return list(self._cache[1][:images].split(FIRST))
+
+    def _shuffled(self, seed: int) -> list[Sample]:
+        order = torch.randperm(self.train_images, generator=torch.Generator().manual_seed(seed)).tolist()
+        return [self._train[i] for i in order]
+
+    def _evaluated(self, limit: int | None) -> list[Sample]:
+        count = min(limit or self.val_images, self.val_images)
+        return [self._val[i * self.val_images // count] for i in range(count)]
 
     def _first_good(self, samples: list[Sample], images: int, subject: Subject) -> torch.Tensor:
         loader, parts, count = Loader(self._transform(subject), self.strict, self._broken), [], 0
@@ -124,11 +133,10 @@ class ImageNet(Task):
         progress: Callable[..., Iterable],
     ) -> dict[str, float]:
         """`top1` and `top5` in percent, `images` evaluated, `skipped` broken; `limit` takes evenly spaced images."""
-        count = min(limit or self.val_images, self.val_images)
-        samples = [self._val[i * self.val_images // count] for i in range(count)]
+        samples = self._evaluated(limit)
         model = model.to(device).eval()
         loader, ranks = Loader(self._transform(subject), self.strict, self._broken), []
-        steps = -(-count // batch_size)
+        steps = -(-len(samples) // batch_size)
         for images, labels in progress(loader.batches(samples, batch_size), "evaluate", total=steps):
             logits = model(images.to(device)).float().cpu()  # (B, classes)
             if not torch.isfinite(logits).all():
@@ -137,19 +145,30 @@ class ImageNet(Task):
             tied = (logits == own) & (torch.arange(logits.shape[1]) < labels[:, None])  # or equal outputs score
             ranks.append(((logits > own) | tied).sum(1))  # how many classes come before the right one
         if not ranks:
-            raise UserError(f"none of the {count} validation images can be read")
+            raise UserError(f"none of the {len(samples)} validation images can be read")
         rank = torch.cat(ranks)
         top1, top5 = (100 * (rank < k).double().mean().item() for k in (1, 5))
-        return {"top1": top1, "top5": top5, "images": len(rank), "skipped": count - len(rank)}
+        return {"top1": top1, "top5": top5, "images": len(rank), "skipped": len(samples) - len(rank)}
+
+    def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
+        """See `Task`. What takes the place of a broken picture in a draw counts by its name only."""
+        drawn, evaluated = [path for path, _ in self._shuffled(seed)[:images]], self._evaluated(limit)
+        contents = digests([path for path, _ in evaluated])
+        return DataIdentity(
+            combined(f"{content} {label}" for content, (_, label) in zip(contents, evaluated, strict=True)),
+            combined(f"{path.parent.name}/{path.name}" for path, _ in self._train) if drawn else "",
+            combined(digests(drawn)),
+        )
+
+    def example(self, subject: Subject) -> torch.Tensor:
+        """See `Task`."""
+        side = 64 if self.mini else None
+        size = (3, side, side) if side else resolve_data_config({}, model=subject.model)["input_size"]
+        return torch.zeros(1, *size)
 
     def fingerprint(self) -> dict[str, Any]:
-        """`checksum` of names and sizes, `train` and `val` counts, `skipped`: broken files met so far."""
-        return {
-            "checksum": self._checksums,
-            "train": self.train_images,
-            "val": self.val_images,
-            "skipped": sorted(self._broken),
-        }
+        """`train` and `val` counts, `skipped`: broken files met so far."""
+        return {"train": self.train_images, "val": self.val_images, "skipped": sorted(self._broken)}
 
     def _transform(self, subject: Subject) -> Callable:
         if self.mini:
@@ -173,8 +192,6 @@ def _check_timm_name(name: str) -> None:
         config = timm.models.get_pretrained_cfg(name)
     except RuntimeError as error:
         raise UserError(f"model {name!r}: {error}") from error
-    if timm.models.model_entrypoint(name).__module__ not in FAMILIES:
-        raise UserError(f"model {name!r} is not a ViT, DeiT or Swin of timm: only these can be quantized here")
     if config is not None and config.num_classes != 1000:
         raise UserError(f"model {name!r} has {config.num_classes} classes instead of ImageNet's 1000")
 
@@ -195,18 +212,3 @@ def _timm_keys(state: dict[str, torch.Tensor], net: nn.Module) -> dict[str, torc
         return convert(state, net) if convert else state
     except (KeyError, AttributeError, RuntimeError, ValueError, IndexError):
         return state  # so foreign that the converter gives up: load_state names the keys
-
-
-def _units(net: nn.Module) -> list[str]:
-    """Reconstruction units of a timm ViT, DeiT or Swin in forward order."""
-    units = ["patch_embed"]
-    if hasattr(net, "blocks"):
-        units += [f"blocks.{i}" for i in range(len(net.blocks))]
-    else:
-        for i, stage in enumerate(net.layers):
-            if not isinstance(stage.downsample, nn.Identity):
-                units.append(f"layers.{i}.downsample")
-            units += [f"layers.{i}.blocks.{j}" for j in range(len(stage.blocks))]
-    modules = dict(net.named_modules())
-    heads = ("head.fc",) if "head.fc" in modules else ("head", "head_dist")
-    return units + [h for h in heads if h in modules]

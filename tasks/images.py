@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,22 +17,20 @@ SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp")
 Sample = tuple[Path, int]  # image file, class index
 
 
-def list_samples(folder: Path, classes: dict[str, int]) -> tuple[list[Sample], str]:
-    """Images in `folder/<class name>/`, sorted, with the class index of each, and a SHA-256 of their names and sizes.
+def list_samples(folder: Path, classes: dict[str, int]) -> list[Sample]:
+    """Images in `folder/<class name>/`, sorted, with the class index of each.
 
     Raises `UserError` for a sub-folder that is no class and when there is no image.
     """
-    samples, digest = [], hashlib.sha256()
+    samples = []
     for sub in sorted((e for e in os.scandir(folder) if e.is_dir() and e.name[0] != "."), key=lambda e: e.name):
         if sub.name not in classes:
             raise UserError(f"{str(folder)!r} has a folder {sub.name!r}: not one of the {len(classes)} class names")
         files = (e for e in os.scandir(sub.path) if e.name.lower().endswith(SUFFIXES) and e.name[0] != ".")
-        for file in sorted(files, key=lambda e: e.name):
-            digest.update(f"{sub.name}/{file.name} {file.stat().st_size}\n".encode())
-            samples.append((Path(file.path), classes[sub.name]))
+        samples += [(Path(file.path), classes[sub.name]) for file in sorted(files, key=lambda e: e.name)]
     if not samples:
         raise UserError(f"no images in {str(folder)!r}: looked for <class name>/*{{{','.join(SUFFIXES)}}}")
-    return samples, digest.hexdigest()
+    return samples
 
 
 class Loader:

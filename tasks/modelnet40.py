@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from aiqvit.tasks.mini import solids
 from aiqvit.tasks.models.point_transformer import PointTransformer
-from aiqvit.tasks.point_files import identify, read_list, read_points, unit_sphere
+from aiqvit.tasks.point_files import check_files, read_list, read_points, unit_sphere
 from aiqvit.tasks.points import PointTask, Shape, class_means
 from torch import Tensor
 
@@ -42,10 +42,8 @@ class ModelNet40(PointTask):
         names = read_list(root / NAMES, "the names of the classes")
         self.classes = len(names)
         labels = {name: index for index, name in enumerate(names)}
-        self.train, train_sum = _shapes(root, TRAIN, labels)
-        self.val, val_sum = _shapes(root, test, labels)
-        self.held_out = self.train[::10]
-        self.checksum = f"{train_sum[:32]}{val_sum[:32]}"
+        self.train, self.val = _shapes(root, TRAIN, labels), _shapes(root, test, labels)
+        self.held_out, self.names = self.train[::10], tuple(names)
 
     def read(self, shape: Shape) -> tuple[Tensor, Tensor]:
         """See `PointTask`."""
@@ -62,7 +60,7 @@ class ModelNet40(PointTask):
         return {"macc": 100 * sum(means) / len(means), "oa": 100 * sum(numbers) / len(numbers)}
 
 
-def _shapes(root: Path, name: str, labels: dict[str, int]) -> tuple[list[Shape], str]:
+def _shapes(root: Path, name: str, labels: dict[str, int]) -> list[Shape]:
     listed = read_list(root / name, "a shape such as airplane_0001 a line")
     shapes = []
     for shape in listed:
@@ -70,4 +68,5 @@ def _shapes(root: Path, name: str, labels: dict[str, int]) -> tuple[list[Shape],
         if family not in labels:
             raise UserError(f"{str(root / name)!r} names {shape!r}, but {family!r} is not a class of {NAMES}")
         shapes.append(Shape(root / family / f"{shape}.txt", labels[family]))
-    return shapes, identify(listed, [shape.path for shape in shapes], repr(str(root / name)))
+    check_files(listed, [shape.path for shape in shapes], repr(str(root / name)))
+    return shapes

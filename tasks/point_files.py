@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from aiqvit.tasks.cache import file_once, folder
+from aiqvit.tasks.content import combined, digest
 
 from aiqvit.interfaces import UserError
 
@@ -20,12 +20,8 @@ def read_points(path: Path, columns: int, count: int, delimiter: str | None = No
 
     Raises `UserError` that names the file and the first bad line.
     """
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise UserError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
-    identity = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {columns} {count}"
-    kept = folder() / "points" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
+    identity = combined([digest(path), columns, count, delimiter])
+    kept = folder() / "points" / f"{identity[:32]}.npy"
     with contextlib.suppress(OSError, ValueError):  # not there yet, or not readable: then it is parsed
         return np.load(kept, allow_pickle=False)
     rows = parse(path, columns, delimiter)
@@ -80,15 +76,11 @@ def read_list(path: Path, what: str) -> list[str]:
     return names
 
 
-def identify(names: Iterable[str], paths: Iterable[Path], where: str) -> str:
-    """SHA-256 of names and file sizes. Raises `UserError` for a file that is missing; `where` says what names it."""
-    digest = hashlib.sha256()
+def check_files(names: Iterable[str], paths: Iterable[Path], where: str) -> None:
+    """Raise `UserError` for a file that is missing; `where` says what names it."""
     for name, path in zip(names, paths, strict=True):
-        try:
-            digest.update(f"{name} {path.stat().st_size}\n".encode())
-        except OSError as error:
-            raise UserError(f"{where} names {name!r}, but there is no file {str(path)!r}") from error
-    return digest.hexdigest()
+        if not path.is_file():
+            raise UserError(f"{where} names {name!r}, but there is no file {str(path)!r}")
 
 
 def unit_sphere(points: Array) -> Array:

@@ -9,12 +9,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from aiqvit.tasks.content import combined, digests
 from aiqvit.tasks.models.point_transformer import PointTransformer
 from aiqvit.tasks.models.point_weights import build, own_keys
 from aiqvit.tasks.weights import checksum, load_state, read_state
 from torch import Tensor, nn
 
-from aiqvit.interfaces import Diverged, Subject, Task, UserError
+from aiqvit.families.opening import unit_names
+from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
 from aiqvit.registry import choose
 
 POINTS = 1024  # of a shape, taken evenly spaced from its file
@@ -33,7 +35,7 @@ class Shape(NamedTuple):
 
 
 class PointTask(Task):
-    """A subclass lists its files in `__init__` (`self.train`, `self.held_out`, `self.val`, `self.checksum`)."""
+    """A subclass lists its files in `__init__`, `self.train`, `self.held_out` and `self.val`, and its `self.names`."""
 
     kind: ClassVar[type[PointTransformer]]
     channels: int  # of the model's input
@@ -41,7 +43,7 @@ class PointTask(Task):
     train: list[Shape]
     held_out: list[Shape]  # training data that picks the best checkpoint
     val: list[Shape]
-    checksum: str
+    names: tuple[str, ...]  # of the classes or categories, in order
 
     def _open(self, data: str | None, mini: Any, name: str) -> Path:
         """Choose between a folder and the embedded data; set what follows from that. Returns the folder or file."""
@@ -90,7 +92,7 @@ class PointTask(Task):
                             f"channels and {found[2]} classes instead of a {self.kind.__name__} with {self.channels} "
                             f"and {self.classes}")
         net.eval().requires_grad_(False)
-        return Subject(name, net, tuple(net.units()), checksum(net))
+        return Subject(name, net, unit_names(net), checksum(net))
 
     @abstractmethod
     def read(self, shape: Shape) -> tuple[Tensor, Tensor]:
@@ -108,9 +110,16 @@ class PointTask(Task):
         """Batches of at most 32 shapes (B, N, channels), at most 512 in all unless `explicit`, drawn by `seed`."""
         if explicit and images > self.train_images:
             raise UserError(f"{images} calibration shapes asked, but there are only {self.train_images}")
+        return [points for points, _, _ in self.batches(self._drawn(images, seed, explicit), FIRST)]
+
+    def _drawn(self, images: int, seed: int, explicit: bool) -> list[Shape]:
         images = images if explicit else min(images, CALIBRATION)
         order = torch.randperm(self.train_images, generator=torch.Generator().manual_seed(seed)).tolist()
-        return [points for points, _, _ in self.batches([self.train[i] for i in order[:images]], FIRST)]
+        return [self.train[i] for i in order[:images]]
+
+    def _evaluated(self, limit: int | None) -> list[Shape]:
+        count = min(limit or self.val_images, self.val_images)
+        return [self.val[i * self.val_images // count] for i in range(count)]
 
     def batches(self, shapes: Sequence[Shape], size: int) -> Iterator[tuple[Tensor, Tensor, Sequence[Shape]]]:
         """Points (B, N, channels), targets (B, ...) and the shapes themselves, in order."""
@@ -122,9 +131,7 @@ class PointTask(Task):
     def evaluate(self, model: nn.Module, subject: Subject, *, limit: int | None, batch_size: int, device: str,
                  progress: Callable[..., Iterable]) -> dict[str, float]:
         """See `Task`; `limit` takes evenly spaced shapes."""
-        count = min(limit or self.val_images, self.val_images)
-        shapes = [self.val[i * self.val_images // count] for i in range(count)]
-        return self.measure(model, shapes, batch_size, device, progress)
+        return self.measure(model, self._evaluated(limit), batch_size, device, progress)
 
     @torch.inference_mode()
     def measure(self, model: nn.Module, shapes: Sequence[Shape], batch_size: int, device: str,
@@ -140,9 +147,22 @@ class PointTask(Task):
             numbers += self.judge(outputs, part, targets)
         return {**self.summary(shapes, numbers), "images": len(shapes), "skipped": 0}
 
+    def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
+        """See `Task`: the classes with the evaluated files and their labels, the training list, the files drawn."""
+        drawn = self._drawn(images, seed, explicit)
+        return DataIdentity(combined([*self.names, self.points, *shape_content(self._evaluated(limit))]),
+                            combined(shape.path.name for shape in self.train) if drawn else "",
+                            combined(shape_content(drawn)))
+
     def fingerprint(self) -> dict[str, Any]:
-        """`checksum` of names and sizes, `train` and `val` counts; `skipped` is empty: a broken file is an error."""
-        return {"checksum": self.checksum, "train": self.train_images, "val": self.val_images, "skipped": []}
+        """`train` and `val` counts; `skipped` is empty: a broken file is an error."""
+        return {"train": self.train_images, "val": self.val_images, "skipped": []}
+
+
+def shape_content(shapes: Sequence[Shape]) -> list[str]:
+    """A digest and a label a shape."""
+    contents = digests([shape.path for shape in shapes])
+    return [f"{content} {shape.label}" for content, shape in zip(contents, shapes, strict=True)]
 
 
 def class_means(labels: Sequence[int], numbers: Sequence[float]) -> list[float]:

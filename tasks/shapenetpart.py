@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from aiqvit.tasks.mini import solids
 from aiqvit.tasks.models.point_transformer import PointSegmenter
-from aiqvit.tasks.point_files import identify, read_list, read_points, unit_sphere
+from aiqvit.tasks.point_files import check_files, read_list, read_points, unit_sphere
 from aiqvit.tasks.points import PointTask, Shape, class_means
 from torch import Tensor
 
@@ -47,9 +47,8 @@ class ShapeNetPart(PointTask):
             first += count
         self.categories, self.classes, self.channels = tuple(parts), first, 6 + len(parts)
         folders = _folders(root, self.categories)
-        lists = [_shapes(root, split, folders) for split in ("train", "val", "test")]
-        (self.train, train_sum), (self.held_out, _), (self.val, val_sum) = lists
-        self.checksum = f"{train_sum[:32]}{val_sum[:32]}"
+        self.train, self.held_out, self.val = (_shapes(root, split, folders) for split in ("train", "val", "test"))
+        self.names = tuple(f"{name} {count}" for name, count in parts.items())
 
     def read(self, shape: Shape) -> tuple[Tensor, Tensor]:
         """See `PointTask`; the input is coordinates, normals and the category as one-hot vector."""
@@ -102,7 +101,7 @@ def _folders(root: Path, categories: Sequence[str]) -> dict[str, int]:
     return folders
 
 
-def _shapes(root: Path, split: str, folders: dict[str, int]) -> tuple[list[Shape], str]:
+def _shapes(root: Path, split: str, folders: dict[str, int]) -> list[Shape]:
     path = root / "train_test_split" / f"shuffled_{split}_file_list.json"
     what = "a list such as [\"shape_data/02691156/1021a0914a7207aff927ed529ad90a11\"]"
     read_list(path, what)
@@ -116,4 +115,5 @@ def _shapes(root: Path, split: str, folders: dict[str, int]) -> tuple[list[Shape
         raise UserError(f"{str(path)!r} cannot be read: expected {what}") from error
     if not shapes:
         raise UserError(f"{str(path)!r} is empty: expected {what}")
-    return shapes, identify(listed, [shape.path for shape in shapes], repr(str(path)))
+    check_files(listed, [shape.path for shape in shapes], repr(str(path)))
+    return shapes

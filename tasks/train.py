@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 from aiqvit.tasks.cache import file_once
+from aiqvit.tasks.content import combined
 from aiqvit.tasks.models.point_transformer import WIDTHS
-from aiqvit.tasks.points import PointTask, Shape
+from aiqvit.tasks.points import PointTask, Shape, shape_content
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -88,6 +89,7 @@ class Trainer:
         self.epoch, self.best = 0, -1.0
         held = set(task.held_out)
         self.shapes = [shape for shape in task.train if shape not in held]
+        self.data = combined([*task.names, *shape_content([*self.shapes, *task.held_out])])
 
     def resume(self) -> None:
         """Go on from `last.pt` if it is there. Raises `UserError` when it belongs to other settings."""
@@ -103,7 +105,7 @@ class Trainer:
 
     def settings(self) -> dict:
         """What a checkpoint must agree on to be continued."""
-        return {"data": self.task.checksum, "epochs": self.args.epochs, "batch": self.args.batch_size,
+        return {"data": self.data, "epochs": self.args.epochs, "batch": self.args.batch_size,
                 "rate": self.args.rate, "seed": self.args.seed, "dim": self.sizes["dim"],
                 "widths": list(self.sizes["widths"])}
 

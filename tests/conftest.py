@@ -14,16 +14,33 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from aiqvit.bench import main
+from aiqvit.families.opening import quantize_model
+from aiqvit.harness.run import runner
 from aiqvit.interfaces import Diverged, Job, Method
+from aiqvit.quant.observers import MinMax
+from aiqvit.quant.policy import BitPolicy
+from aiqvit.quant.quantizers import Uniform
+from aiqvit.quant.site import by_role, spec
+from aiqvit.quant.surgery import calibrate
 from aiqvit.registry import METHODS
 
 WNIDS = ("n01440764", "n01443537", "n02124075")  # class indices 0, 1, 285
 MODEL = "test_vit"
 
 
+def min_max(job: Job) -> nn.Module:
+    """Uniform codes over the whole range."""
+    scheme = by_role({"default": spec(Uniform, job.bits.weight, 0, MinMax())},
+                     {"default": spec(Uniform, job.bits.activation, None, MinMax())})
+    model = quantize_model(job.model, scheme, BitPolicy(job.bits, job.bit_rules))
+    calibrate(model, lambda net: job.forward(net, job.calibration[0]))
+    return model
+
+
 @dataclass(frozen=True)
 class Toy(Method):
-    """Rounds the head's weights; has a field of every type that the command line can set."""
+    """Uniform codes over the whole range; has a field of every type that the command line can set."""
 
     title = "Toy"
     note = "a toy"
@@ -43,8 +60,7 @@ class Toy(Method):
     def quantize(self, job: Job) -> nn.Module:
         for unit in job.progress(job.units, "units"):
             job.log.append({"unit": unit, "loss": torch.tensor(float(len(job.calibration[0])))})
-        job.model.head.weight.data.mul_(2**job.bits.weight).round_().div_(2**job.bits.weight)
-        return job.model
+        return min_max(job)
 
 
 @dataclass(frozen=True)
@@ -66,8 +82,9 @@ class Nan(Method):
     images: int = 2
 
     def quantize(self, job: Job) -> nn.Module:
-        job.model.head.weight.data.fill_(float("nan"))
-        return job.model
+        model = min_max(job)
+        model.head.weight.data.fill_(float("nan"))
+        return model
 
 
 @pytest.fixture
@@ -107,3 +124,30 @@ def shared() -> Path:
     if not (folder / "data" / "imagenet" / "val").is_dir():
         pytest.skip("no real data beside the repository")
     return folder
+
+
+@pytest.fixture
+def bench(imagenet, weights, tmp_path, monkeypatch):
+    """Call the command with what it needs; the output folder is `tmp_path / "out"`."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str, **replaced: str) -> int:
+        options = {"data": str(imagenet), "weights": str(weights), "model": MODEL, "out": "out", "bits": "4/4",
+                   "threads": "1"}
+        flags = [text for key, value in (options | replaced).items() for text in (f"--{key}", value)]
+        return main([*flags, *arguments])
+
+    return call
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Labels of the runs that are really executed."""
+    labels, real = [], runner.run
+
+    def spy(item, *rest):
+        labels.append(f"{item.label} {item.spec.bits} {item.spec.seed}")
+        return real(item, *rest)
+
+    monkeypatch.setattr(runner, "run", spy)
+    return labels

@@ -6,7 +6,21 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 
+from aiqvit.quant.quantizers import Uniform
+from aiqvit.quant.site import QuantSpec, RoleScheme, by_role, spec
+
 FAMILIES = ("vit", "deit", "swin")
+
+
+def uniform(weight: int = 4, activation: int = 4, **activations: QuantSpec) -> RoleScheme:
+    """Uniform quantizers, weights per channel, activations per tensor but for the roles named; the image has 8 bits."""
+    return by_role({"default": spec(Uniform, weight, 0)},
+                   {"default": spec(Uniform, activation), "image": spec(Uniform, 8), **activations})
+
+
+def channelwise(bits: int = 4) -> QuantSpec:
+    """Post-LayerNorm activations with a range a channel, to be reparameterized."""
+    return spec(Uniform, bits, -1, include_zero=False)
 
 
 def tiny(family: str) -> torch.nn.Module:

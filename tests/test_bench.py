@@ -13,44 +13,17 @@ import sys
 import pytest
 from safetensors.torch import load_file, save_file
 
-import aiqvit.harness.runner as runner
 from aiqvit.bench import main
 from aiqvit.registry import METHODS
+from aiqvit.report.labels import label
 from tests.conftest import MODEL
 
 pytestmark = pytest.mark.usefixtures("methods")
 
 
-@pytest.fixture
-def bench(imagenet, weights, tmp_path, monkeypatch):
-    """Call the command with what it needs; the output folder is `tmp_path / "out"`."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str, **replaced: str) -> int:
-        options = {"data": str(imagenet), "weights": str(weights), "model": MODEL, "out": "out", "bits": "4/4",
-                   "threads": "1"}
-        flags = [text for key, value in (options | replaced).items() for text in (f"--{key}", value)]
-        return main([*flags, *arguments])
-
-    return call
-
-
-@pytest.fixture
-def executed(monkeypatch):
-    """Labels of the runs that are really executed."""
-    labels, real = [], runner.run
-
-    def spy(item, *rest):
-        labels.append(f"{item.label} {item.spec.bits} {item.spec.seed}")
-        return real(item, *rest)
-
-    monkeypatch.setattr(runner, "run", spy)
-    return labels
-
-
 def records(tmp_path):
     found = [json.loads(p.read_text()) for p in (tmp_path / "out" / "runs").glob("*.json")]
-    return {f"{r['label']} {r['spec']['bits']}": r for r in found}
+    return {f"{label(r, METHODS.get(r['spec']['method']).title)} {r['spec']['bits']}": r for r in found}
 
 
 def test_full_precision_comes_first_and_every_record_has_it(bench, executed, tmp_path, capsys):
@@ -74,7 +47,9 @@ def test_full_precision_comes_first_and_every_record_has_it(bench, executed, tmp
     assert {r["manifest"]["threads"] for r in found.values()} == {1}
     manifest = toy["manifest"]
     assert manifest["packages"]["torch"] and manifest["python"] and manifest["cpu"] and manifest["batch_size"] == 32
-    assert manifest["weights"] == toy["spec"]["weights"] and manifest["data"] == toy["data"]["checksum"]
+    assert len(manifest["source"]) == 12 and toy["spec"]["version"] == "method 1, task 1, engine 1"
+    assert "label" not in toy and toy["defaults"] == toy["spec"]["settings"]
+    assert found["Full precision 32/32"]["spec"]["version"] == "method 1, task 1"
     assert {"commit", "dirty"} == manifest["git"].keys() if manifest["git"] else True
     assert found["Full precision 32/32"]["fp32"] == found["Full precision 32/32"]["metrics"]
     captured = capsys.readouterr()
@@ -186,7 +161,7 @@ def test_broken_image_is_named_and_skipped_or_an_error_under_strict(bench, image
         (["--method", "toy[stps=3]"], {}, "did you mean 'steps'?"),
         (["--set", "stps=3"], {}, "unknown setting 'stps': did you mean 'steps'?"),
         ([], {"model": "deit_tny"}, "unknown model 'deit_tny': did you mean 'deit_tiny'"),
-        ([], {"model": "resnet50"}, "is not a ViT, DeiT or Swin"),
+        ([], {"model": "resnet50"}, "no family knows the network"),
         ([], {"model": "deit_tiny_patch16_224.nope"}, "Invalid pretrained tag"),
         ([], {"bits": "1/4"}, "each from 2 to 8"),
         ([], {"bits": "4/9"}, "each from 2 to 8"),
@@ -252,8 +227,8 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 def test_a_config_file_runs_and_its_unknown_keys_are_refused(bench, executed, tmp_path, capsys):
     (tmp_path / "sweep.toml").write_text('method = "toy"\nseeds = [0, 1]\nset = {steps = 7}\n')
     assert bench("--config", "sweep.toml") == 0
-    assert executed == ["Full precision 32/32 0", "Toy 4/4 0", "Toy 4/4 1"]
-    assert records(tmp_path)["Toy 4/4"]["spec"]["settings"]["steps"] == 7
+    assert executed == ["Full precision 32/32 0", "Toy [steps=7] 4/4 0", "Toy [steps=7] 4/4 1"]
+    assert records(tmp_path)["Toy [steps=7] 4/4"]["spec"]["settings"]["steps"] == 7
     (tmp_path / "sweep.toml").write_text('mehtod = "toy"\n')
     assert bench("--config", "sweep.toml") == 2
     assert "'mehtod': did you mean 'method'?" in capsys.readouterr().err
@@ -281,8 +256,8 @@ def test_a_full_disk_loses_no_record(bench, tmp_path, monkeypatch, capsys):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(source, target)
 
-    monkeypatch.setattr("aiqvit.harness.store.tempfile.gettempdir", lambda: str(tmp_path / "tmp"))
-    monkeypatch.setattr("aiqvit.harness.store.os.replace", full)
+    monkeypatch.setattr("aiqvit.harness.store.records.tempfile.gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setattr("aiqvit.harness.store.records.os.replace", full)
     assert bench("--method", "toy") == 2
     err = capsys.readouterr().err
     assert "No space left on device; the record is kept in" in err

@@ -18,9 +18,12 @@ from aiqvit.tasks.models.point_weights import build
 from aiqvit.tasks.point_files import unit_sphere
 from aiqvit.tasks.weights import load_state, read_state
 
-from aiqvit.harness.options import choose_methods
+from aiqvit.families.opening import quantize_model
+from aiqvit.harness.launch.options import choose_methods
 from aiqvit.interfaces import Bits, Job
+from aiqvit.quant import state as states
 from aiqvit.quant.card import scheme_card, sites
+from aiqvit.quant.coverage import coverage
 from aiqvit.quant.quantizers import Float
 from aiqvit.registry import METHODS
 
@@ -61,8 +64,8 @@ def fresh(method: str, model: str, bits: str) -> torch.nn.Module:
     (choice,) = choose_methods(method)
     modules = dict(trained(model).named_modules())
     units = [name for name in UNITS[model in POINT_TASKS] if name in modules]
-    job = Job(copy.deepcopy(trained(model)), units, list(data(model).split(4)), Bits.parse(bits))
-    torch.manual_seed(0)  # as the harness does: after loading, which draws numbers too
+    job = Job(copy.deepcopy(trained(model)), units, list(data(model).split(4)), Bits.parse(bits),
+              bit_rules=choice.bit_rules)
     return choice.build("smoke").quantize(job)
 
 
@@ -109,9 +112,50 @@ def test_bits_are_those_asked_for(method, model):
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_same_seed_same_numbers_bit_for_bit(method, model):
+    first = quantized(method, model, "4/6")
+    torch.rand(7)  # torch's own generator stands elsewhere: nothing is drawn from it
+    second = fresh(method, model, "4/6")
     with torch.no_grad():
-        first, second = (make(method, model, "4/6")(data(model)) for make in (quantized, fresh))
-    assert torch.equal(first, second)
+        assert torch.equal(first(data(model)), second(data(model)))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_the_state_loads_bit_for_bit_into_a_skeleton_and_all_is_covered(method, model):
+    net = quantized(method, model, "4/6")
+    state = states.saved_state(net)
+    skeleton = quantize_model(copy.deepcopy(trained(model)), states.scheme_of(state))
+    states.load_state(skeleton, state)
+    with torch.no_grad():
+        assert torch.equal(skeleton(data(model)), net(data(model)))
+    found = coverage(skeleton, lambda m: m(data(model)[:1]))
+    assert found.missed == 0 and found.quantized > 0.95
+    assert found.declared == 0 and (found.one_operand == 0 or model in POINT_TASKS)  # whose coordinates stay float
+
+
+@pytest.mark.parametrize("bits", ("4/32", "4/16"))
+@pytest.mark.parametrize("model", ("mini_vit", "mini_swin", "modelnet40"))
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_weight_only(method, model, bits):
+    net = quantized(method, model, bits)
+    assert {q.bits for _, q in sites(net) if q.site.operand == "weight"} == {4}
+    assert {q.bits for _, q in sites(net) if q.site.operand == "activation"} == {int(bits[2:])}
+    with torch.no_grad():
+        given, expected = net(data(model)), trained(model)(data(model))
+    assert given.isfinite().all() and (given - expected).norm() < 0.6 * expected.norm()
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_bits_by_policy(method):
+    net = quantized(f"{method}[bits:head=32,bits:blocks.0.*=3/5,bits:patch_embed=7]", "mini_vit", "4/6")
+    for _, q in sites(net):
+        layer, weight = q.site.layer, q.site.operand == "weight"
+        if layer.startswith("blocks.0."):
+            assert q.bits == (3 if weight else 5)
+        else:
+            assert q.bits == {"head": 32, "patch_embed.proj": 7}.get(layer, 4 if weight else 6), q.site
+    with torch.no_grad():
+        assert net(data("mini_vit")).isfinite().all()
 
 
 @pytest.mark.parametrize("model", ("mini_vit", "modelnet40"))
@@ -119,7 +163,8 @@ def test_same_seed_same_numbers_bit_for_bit(method, model):
 def test_eight_bits_stay_close_to_full_precision(method, model):
     with torch.no_grad():
         expected, given = trained(model)(data(model)), quantized(method, model, "8/8")(data(model))
-    assert (given - expected).norm() < 0.3 * expected.norm()
+    most = 0.12 if method == "isvit" else 0.1  # it reads softmax values back as powers of two, whatever the bits
+    assert (given - expected).norm() < most * expected.norm()
 
 
 def test_full_precision_is_the_model_itself():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aiqvit.bench import read
-from aiqvit.harness.config import tomllib
+from aiqvit.harness.launch.config import tomllib
 from tests.conftest import MODEL
 from tests.plugins import install
 

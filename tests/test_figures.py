@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from aiqvit.catalogue import Registered
 from aiqvit.figures import main
 from aiqvit.report import plots, records, style
 from tests.report.make_records import record, write
@@ -21,7 +22,7 @@ def part(tmp_path):
     made += [record("aiqvit", "n", {"top1": 60.0 + i}, calibration=32 * 2**i, variant=f"images={32 * 2**i}", code="x")
              for i in range(3)]
     made += [record("mine", "m", {}, bits="3/3", status="failed")]
-    return records.parts(records.load([write(tmp_path / "r", *made)]))[0]
+    return records.parts(records.load([write(tmp_path / "r", *made)], Registered()))[0]
 
 
 def lines(ax):

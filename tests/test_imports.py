@@ -9,29 +9,37 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"aiqvit": "aiqvit", "baselines": "aiqvit.baselines", "tasks": "aiqvit.tasks"}  # at the top -> import name
 FILES = [p for folder in FOLDERS for p in sorted((ROOT / folder).rglob("*.py"))]
 
+UP_TO_TRANSFORMS = ("aiqvit.transforms", "aiqvit.quant", "aiqvit.interfaces")
+
 # the first prefix that a module has decides which prefixes of our own it may import
 ALLOWED = {
     "aiqvit.interfaces": (),
     "aiqvit.registry": ("aiqvit.interfaces",),
     "aiqvit.quant": ("aiqvit.quant", "aiqvit.interfaces"),
-    "aiqvit.recon": ("aiqvit.recon", "aiqvit.quant", "aiqvit.interfaces"),
-    "aiqvit.method": ("aiqvit.recon", "aiqvit.quant", "aiqvit.interfaces"),
-    "aiqvit.baselines": ("aiqvit.baselines", "aiqvit.recon", "aiqvit.quant", "aiqvit.interfaces"),
-    "aiqvit.tasks": ("aiqvit.tasks", "aiqvit.interfaces", "aiqvit.registry", "aiqvit.quant.products"),
-    "aiqvit.harness.spec": ("aiqvit.interfaces",),
-    "aiqvit.harness.store": ("aiqvit.interfaces", "aiqvit.harness.spec"),
-    "aiqvit.harness.manifest": ("aiqvit.__version__",),
-    "aiqvit.harness": ("aiqvit.harness", "aiqvit.quant.card", "aiqvit.interfaces", "aiqvit.registry"),
+    "aiqvit.transforms": ("aiqvit.transforms", "aiqvit.quant", "aiqvit.interfaces"),
+    "aiqvit.families": ("aiqvit.families", *UP_TO_TRANSFORMS),
+    "aiqvit.recon": ("aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
+    "aiqvit.method": ("aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
+    "aiqvit.baselines": ("aiqvit.baselines", "aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
+    "aiqvit.tasks": ("aiqvit.tasks", "aiqvit.interfaces", "aiqvit.registry", "aiqvit.quant.products",
+                     "aiqvit.quant.anatomy", "aiqvit.families"),
+    "aiqvit.harness.identity": ("aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.__version__",
+                                "aiqvit.ENGINE_VERSION"),
+    "aiqvit.harness.store": ("aiqvit.harness.store", "aiqvit.harness.identity", "aiqvit.interfaces"),
+    "aiqvit.harness.run": ("aiqvit.harness.run", "aiqvit.harness.store", "aiqvit.harness.identity",
+                           "aiqvit.quant.card", "aiqvit.quant.coverage", "aiqvit.interfaces"),
+    "aiqvit.harness": ("aiqvit.harness", "aiqvit.families.opening", "aiqvit.quant.policy", "aiqvit.interfaces",
+                       "aiqvit.registry"),
     "aiqvit.report.__main__": ("aiqvit",),  # a command
-    "aiqvit.report": ("aiqvit.report", "aiqvit.harness.spec", "aiqvit.harness.store", "aiqvit.interfaces"),
+    "aiqvit.report": ("aiqvit.report", "aiqvit.harness.identity", "aiqvit.harness.store", "aiqvit.interfaces"),
 }
 ONLY_IN = {
-    "timm": ("aiqvit.tasks", "aiqvit.quant", "aiqvit.speed"),  # where its modules are built or replaced
+    "timm": ("aiqvit.tasks", "aiqvit.families", "aiqvit.speed"),  # where its modules are built or replaced
     "mmdet": ("aiqvit.tasks",),
     "mmcv": ("aiqvit.tasks",),
     "mmengine": ("aiqvit.tasks",),
     "pandas": ("aiqvit.report",),
-    "ray": ("aiqvit.harness.cluster",),
+    "ray": ("aiqvit.harness.launch.ray",),
     "matplotlib": ("aiqvit.report", "aiqvit.figures"),
     "jinja2": ("aiqvit.report",),
     "pickle": (),

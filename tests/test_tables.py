@@ -39,12 +39,13 @@ def results(tmp_path):
            record("minmax", "deit_tiny", {}, status="failed"),
            record("aiqvit", "deit_tiny", {"top1": 60.0, "top5": 80.0}, calibration=1024),
            record("aiqvit", "deit_tiny", {"top1": 62.0, "top5": 80.0}, seed=1, calibration=1024),
-           record("aiqvit", "deit_tiny", {"top1": 11.0, "top5": 20.0}, code="old", started="2025-01-01", seed=5),
+           record("aiqvit", "deit_tiny", {"top1": 11.0, "top5": 20.0}, version="method 0", seed=5,
+                  started="2025-01-01"),
            record("aiqvit", "deit_tiny", {"top1": 98.0, "top5": 99.0}, limit=100),
            record("aiqvit", "deit_tiny", {"top1": 33.0, "top5": 50.0}, preset="quick"),
            record("aiqvit", "deit_tiny", {"top1": 44.0, "top5": 50.0}, bits="3/3",
-                  variant="lowrank=on,dfq=off,curriculum=on", dfq=False),
-           record("aiqvit", "deit_small", {"top1": 55.5, "top5": 50.0}, bits="6/6", variant="rank=20", rank=20),
+                  variant="dfq=off"),
+           record("aiqvit", "deit_small", {"top1": 55.5, "top5": 50.0}, bits="6/6", variant="rank=20"),
            record("aiqvit", "mini_vit", {"top1": 77.0, "top5": 90.0}, task="imagenet-mini")]
     return write(tmp_path / "results", *top)
 

@@ -1,1 +1,1 @@
-"""How runs become records: what a run is, running it, storing it, and running a grid of them."""
+"""How runs become records, in four rooms that import one way: identity <- store <- run <- launch."""

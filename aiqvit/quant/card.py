@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from aiqvit.quant.quantizers import Quantizer
+from aiqvit.quant.quantizers.base import Quantizer
 
 SKIPPED = {"post_layernorm": "own ranges and their reparameterization"}  # what a role stands for besides a quantizer
 
@@ -25,15 +25,14 @@ def scheme_card(model: nn.Module) -> list[dict]:
     A row with 0 sites is what the method would do and had to skip, because the model has no such site.
     """
     rows: Counter[tuple] = Counter()
-    for name, q in sites(model):
-        kind = "weight" if name.endswith("weight_quantizer") else "activation"
+    for _, q in sites(model):
+        kind = q.site.operand
         quantizer, bits, granularity = (q.kind, q.bits, q.granularity) if q.mode == "on" else ("float", 32, "-")
         symmetric = " symmetric" if getattr(q, "symmetric", False) else ""
         rows[(q.role, kind, quantizer + symmetric, bits, granularity, q.note)] += 1
     keys = ("role", "kind", "quantizer", "bits", "granularity", "note")
-    for role in getattr(model, "absent_roles", ()):
-        kind = "weight" if role.startswith("weight:") else "activation"
-        rows[(role.removeprefix("weight:"), kind, "skipped", 32, "-", SKIPPED.get(role, ""))] = 0
+    for kind, role in getattr(model, "absent_roles", ()):
+        rows[(role, kind, "skipped", 32, "-", SKIPPED.get(role, ""))] = 0
     return [dict(zip(keys, row, strict=True)) | {"sites": count} for row, count in rows.items()]
 
 

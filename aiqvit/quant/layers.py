@@ -3,39 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aiqvit.quant.quantizers import Quantizer
+from aiqvit.quant.quantizers.base import Quantizer
+
+ADDED = ("offset", "input_mean", "input_power")  # buffers that come with quantization
 
 
 class QuantLayer(nn.Module):
     """What QuantLinear and QuantConv2d share: an input quantizer, a weight quantizer, an optional compensation.
 
-    `compensation(weight, weight_quantizer)` returns the quantized weight; reconstruction puts low-rank terms or
-    rounding variables there. None means `weight_quantizer(weight)`.
+    While a unit is reconstructed, `compensation(weight, weight_quantizer)` returns the quantized weight in place of
+    `weight_quantizer(weight)`: low-rank terms or rounding variables stand there, until they are merged into `weight`.
+    `offset`, of the shape of the weight, is added in full precision, where a method keeps such a branch.
     """
 
     weight: nn.Parameter
     bias: nn.Parameter | None
+    offset: Tensor | None  # the shape of `weight`
+    input_mean: Tensor | None  # (in,), of each input when ranges were last found
+    input_power: Tensor | None  # (in,), mean square
 
     def adopt(self, source: nn.Module, inputs: Quantizer, weights: Quantizer) -> None:
         """Share the parameters of `source` and own the two quantizers."""
         self.weight, self.bias = source.weight, source.bias
         self.input_quantizer, self.weight_quantizer = inputs, weights
+        for name in ADDED:
+            self.register_buffer(name, None)
         self.compensation: Callable[[Tensor, Quantizer], Tensor] | None = None
-        self.input_power: Tensor | None = None  # (in,), root mean square of each input when ranges were last observed
 
     def quantized_weight(self) -> Tensor:
         """The weight as the layer uses it, in the shape of `weight`."""
         if self.compensation is not None and self.weight_quantizer.mode != "off":
             return self.compensation(self.weight, self.weight_quantizer)
-        return self.weight_quantizer(self.weight, self.output_error)
+        weight = self.weight_quantizer(self.weight, self.scale_by_input_rms)
+        return weight if self.offset is None or self.weight_quantizer.mode == "off" else weight + self.offset
 
-    def output_error(self, weight: Tensor) -> Tensor:
+    def scale_by_input_rms(self, weight: Tensor) -> Tensor:
         """The weight, each column times the size of its input: its squared error is then that of the output."""
-        return weight if self.input_power is None else weight * self.input_power
+        return weight if self.input_power is None else weight * self.input_power.sqrt()
+
+    def _load_from_state_dict(self, state: dict, prefix: str, *rest: Any) -> None:
+        """Take a bias and buffers that quantization has added, too."""
+        for name in ("bias", *ADDED):
+            new = state.get(prefix + name)
+            if new is None or getattr(self, name) is not None:
+                continue
+            empty = torch.empty_like(new, device=self.weight.device)
+            setattr(self, name, nn.Parameter(empty, requires_grad=False) if name == "bias" else empty)
+        super()._load_from_state_dict(state, prefix, *rest)
 
 
 class QuantLinear(QuantLayer, nn.Linear):
@@ -49,7 +69,8 @@ class QuantLinear(QuantLayer, nn.Linear):
         """x: (..., in) to (..., out)."""
         x = self.input_quantizer(x)
         if self.weight_quantizer.mode == "observe":
-            self.input_power = x.detach().flatten(0, -2).square().mean(0).sqrt()  # (in,)
+            rows = x.detach().flatten(0, -2)
+            self.input_mean, self.input_power = rows.mean(0), rows.square().mean(0)  # (in,)
         return F.linear(x, self.quantized_weight(), self.bias)
 
 
@@ -60,7 +81,6 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         super().__init__(source.in_channels, source.out_channels, source.kernel_size, source.stride, source.padding,
                          source.dilation, source.groups, False, source.padding_mode, device="meta")
         self.adopt(source, inputs, weights)
-        inputs.features = 1
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, in, H, W) to (B, out, H', W')."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import gcd
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,45 +49,59 @@ def upper_quantiles(x: Tensor, fractions: tuple[float, ...]) -> Tensor:
     return torch.lerp(upper, lower, weight)
 
 
+class Observer:
+    """How a range is found: `ranges` proposes candidates, the least mean |error|^`power` wins.
+
+    A subclass sets or turns into fields what it needs of: `images`, on how many images the search looks (None: on all);
+    `by_output`, whether the error is that of the product in which the tensor is used, where that is known; `by_token`,
+    whether a token (a pixel, in front of a convolution) counts in units of its own size, so that a few of huge values
+    do not set the range of all (`by_output` comes first); `elements`, on how many values of a tensor with one range the
+    search looks (0: on all).
+    """
+
+    power: ClassVar[float] = 2.0
+    images: ClassVar[int | None] = None
+    by_output: ClassVar[bool] = False
+    by_token: ClassVar[bool] = False
+    elements: ClassVar[int] = 0
+
+    def ranges(self, x: Tensor, bits: int) -> Iterator[Range]:
+        """Yield candidates (low, high), each (G,), for the rows of x: (G, n), that codes of `bits` bits shall hold."""
+        raise TypeError(f"{type(self).__name__} does not implement ranges")
+
+
 @dataclass(frozen=True)
-class MinMax:
+class MinMax(Observer):
     """The whole range: nothing is clipped."""
 
-    power: float = 2.0
-
-    def ranges(self, x: Tensor) -> Iterator[Range]:
+    def ranges(self, x: Tensor, bits: int) -> Iterator[Range]:
         """Yield the one range of x: (G, n)."""
         yield x.amin(1), x.amax(1)
 
 
 @dataclass(frozen=True)
-class PercentileMSE:
-    """RepQ-ViT's search: clip both tails at each fraction, keep the least squared error (Li et al. 2023).
-
-    With `by_token` a token (a pixel, in front of a convolution) counts in units of its own size, so that a few of huge
-    values do not set the range of all; where `by_output` has a product to judge by, that comes first.
-    """
+class PercentileMSE(Observer):
+    """RepQ-ViT's search: clip both tails at each fraction, keep the least squared error (Li et al. 2023)."""
 
     fractions: tuple[float, ...] = (0.999, 0.9999, 0.99999)
-    power: float = 2.0
     by_output: bool = False
     by_token: bool = False
 
-    def ranges(self, x: Tensor) -> Iterator[Range]:
+    def ranges(self, x: Tensor, bits: int) -> Iterator[Range]:
         """Yield a range a fraction p: the quantiles 1 - p and p of x: (G, n)."""
         yield from zip(-upper_quantiles(-x, self.fractions), upper_quantiles(x, self.fractions), strict=True)
 
 
 @dataclass(frozen=True)
-class Shrink:
+class Shrink(Observer):
     """BRECQ's search: the min-max range times 1 - 0.01 i, keep the least |error|^2.4."""
 
     steps: int = 80
     power: float = 2.4
-    elements: int = 0  # search on so many of the tensor's values (one range for the tensor only); 0: on all
-    by_token: bool = False  # as in PercentileMSE
+    elements: int = 0
+    by_token: bool = False
 
-    def ranges(self, x: Tensor) -> Iterator[Range]:
+    def ranges(self, x: Tensor, bits: int) -> Iterator[Range]:
         """Yield the `steps` shrunk ranges of x: (G, n)."""
         low, high = x.amin(1), x.amax(1)
         for i in range(self.steps):
@@ -93,22 +109,21 @@ class Shrink:
 
 
 @dataclass(frozen=True)
-class RangeAndZero:
+class RangeAndZero(Observer):
     """QDrop's search: `steps` widths up to min-max, least |error|^2.4; with both signs, each at every zero-point.
 
     At most `zeros` zero-points are tried (above 4 bits a part of them), on `elements` of the tensor's values.
     """
 
-    bits: int
     steps: int = 100
     zeros: int = 16
     elements: int = 2**14
     power: float = 2.4
-    by_token: bool = False  # as in PercentileMSE
+    by_token: bool = False
 
-    def ranges(self, x: Tensor) -> Iterator[Range]:
+    def ranges(self, x: Tensor, bits: int) -> Iterator[Range]:
         """Yield the ranges of x: (1, n)."""
-        low, high, last = x.amin(1), x.amax(1), 2**self.bits - 1
+        low, high, last = x.amin(1), x.amax(1), 2**bits - 1
         for i in range(self.steps, 0, -1):
             part = i / self.steps
             if low >= 0 or high <= 0:
@@ -120,20 +135,19 @@ class RangeAndZero:
 
 
 @dataclass(frozen=True)
-class FocusGrid:
+class FocusGrid(Observer):
     """Intervals for the dynamic focusing quantizer (AIQViT Eq. 15): b1 and b2 on a grid in units of 1 / keys.
 
     A post-Softmax row of K keys has mean 1/K, so b1 is tried at `lows` / K and b2 on a logarithmic grid from 1/K to 1,
-    on the first `images` maps. The search is ours: the paper does not say how the interval starts.
+    on the maps of the first `images` images. The search is ours: the paper does not say how the interval starts.
     """
 
     images: int = 8
     lows: tuple[float, ...] = (0.0, 0.2, 0.4, 0.8)
     steps: int = 40
-    power: float = 2.0
     by_output: bool = True
 
-    def ranges(self, x: Tensor) -> Iterator[Range]:
+    def ranges(self, x: Tensor, bits: int) -> Iterator[Range]:
         """Yield the grid. x: (G, n), rows of it sum to 1 over the keys, so its mean tells their number."""
         mean = x.mean(1)  # (G,), 1 / K
         for low in self.lows:
@@ -142,10 +156,16 @@ class FocusGrid:
                     yield low * mean, high
 
 
+PERCENTILES = PercentileMSE()
+
+
 def thinned(x: Tensor, elements: int) -> Tensor:
-    """Every k-th value of `x` as (1, n), about `elements` of them; k has no factor 2 or 3, so all channels occur."""
+    """Every k-th value of `x` (..., C) as (1, n), about `elements` of them.
+
+    k shares no factor with C, so that all channels occur, nor with 2 and 3, of which heads and windows are made.
+    """
     every = max(x.numel() // elements, 1)
-    while every > 1 and (every % 2 == 0 or every % 3 == 0):
+    while every > 1 and gcd(every, 6 * x.shape[-1]) > 1:
         every += 1
     return x.reshape(1, -1)[:, ::every]
 

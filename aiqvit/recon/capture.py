@@ -1,102 +1,16 @@
-"""Inputs and outputs of one unit over the calibration set, within a memory bound (spilled to disk past it)."""
+"""Inputs and outputs of the units of a model over the calibration set."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
-import weakref
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from aiqvit.interfaces import Job
-
-
-class Spill:
-    """Keeps tensors in memory up to `limit` bytes in all; past that on disk, as memory-mapped unlinked files."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.used, self.spilled = limit, 0, 0
-
-    def keep(self, tensor: Tensor) -> Tensor:
-        """The tensor itself, or a memory-mapped copy when it does not fit any more."""
-        size = tensor.numel() * tensor.element_size()
-        if self.used + size <= self.limit:
-            self.used += size
-            weakref.finalize(tensor, self._release, size)
-            return tensor
-        self.spilled += size
-        handle, path = tempfile.mkstemp(prefix="aiqvit-")
-        os.close(handle)
-        mapped = torch.from_file(path, shared=True, size=tensor.numel(), dtype=tensor.dtype).view(tensor.shape)
-        os.unlink(path)  # the mapping keeps it alive; nothing is left behind by a killed run
-        return mapped.copy_(tensor)
-
-    def _release(self, size: int) -> None:
-        self.used -= size
-
-
-class Samples:
-    """Tensors of many samples in batches: each batch a tuple of tensors with samples along dim 0, plus constants."""
-
-    def __init__(self, spill: Spill) -> None:
-        self.spill = spill
-        self.batches: list[tuple[Tensor, ...]] = []
-        self.constants: list[tuple[tuple, dict]] = []  # arguments that are not tensors, and their places
-        self.starts: list[int] = []
-        self.count = 0
-
-    def __len__(self) -> int:
-        return self.count
-
-    def append(self, args: tuple, kwargs: dict[str, Any] | None = None) -> None:
-        """Add a batch of call arguments; tensors are detached and moved to the CPU."""
-        tensors = tuple(self.spill.keep(a.detach().cpu()) for a in args if isinstance(a, Tensor))
-        self.constants.append((tuple(None if isinstance(a, Tensor) else a for a in args), kwargs or {}))
-        self.starts.append(self.count)
-        self.batches.append(tensors)
-        self.count += len(tensors[0]) if tensors else 0
-
-    def alike(self, indices: Iterable[int]) -> list[list[int]]:
-        """The named samples in groups that `gather` can join: of one shape, and called with the same constants."""
-        groups: dict[Any, list[int]] = {}
-        for index in indices:
-            batch = bisect_right(self.starts, index) - 1
-            shapes = tuple(tensor.shape[1:] for tensor in self.batches[batch])
-            groups.setdefault((shapes, repr(self.constants[batch])), []).append(index)
-        return list(groups.values())
-
-    def gather(self, indices: Iterable[int], device: torch.device | str = "cpu") -> tuple[tuple, dict]:
-        """Call arguments (args, kwargs) of the named samples, all `alike`, tensors concatenated along dim 0."""
-        rows, batch = [], 0
-        for index in indices:
-            batch = bisect_right(self.starts, index) - 1
-            at = index - self.starts[batch]
-            rows.append([t[at : at + 1] for t in self.batches[batch]])
-        return self._call(batch, [torch.cat(column).to(device) for column in zip(*rows, strict=True)])
-
-    def calls(self, device: torch.device | str = "cpu") -> Iterable[tuple[tuple, dict]]:
-        """Call arguments batch by batch, in order."""
-        for i, tensors in enumerate(self.batches):
-            yield self._call(i, [t.to(device) for t in tensors])
-
-    def beside(self, others: Samples) -> Samples:
-        """Calls with the arguments of both, batch by batch; nothing is copied."""
-        joined = Samples(self.spill)
-        joined.starts, joined.count = self.starts, self.count
-        joined.batches = [a + b for a, b in zip(self.batches, others.batches, strict=True)]
-        joined.constants = [(a + b, kwargs) for (a, kwargs), (b, _) in
-                            zip(self.constants, others.constants, strict=True)]
-        return joined
-
-    def _call(self, batch: int, tensors: list[Tensor]) -> tuple[tuple, dict]:
-        places, kwargs = self.constants[batch]
-        feed = iter(tensors)
-        return tuple(next(feed) if place is None else place for place in places), kwargs
+from aiqvit.interfaces import Batch, Job, samples_in
+from aiqvit.recon.activations import Activations, ActivationStore
 
 
 class _Reached(Exception):
@@ -113,26 +27,20 @@ def first(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple | list) else output
 
 
-def first_images(job: Job, count: int) -> Any:
-    """The first `count` calibration images as one batch; batches that are not tensors are not joined."""
-    if not isinstance(job.calibration[0], Tensor):
-        return job.calibration[0]
-    picked, have = [], 0
-    for batch in job.calibration:
-        picked.append(batch[: count - have])
-        have += len(picked[-1])
-        if have >= count:
-            break
-    return torch.cat(picked)
+def first_images(job: Job, count: int) -> tuple[Batch, int]:
+    """Some of the first `count` calibration samples as one batch, and how many it has."""
+    batch = job.join(job.calibration, count)
+    return batch, samples_in(batch)
 
 
 @torch.no_grad()
-def unit_inputs(model: nn.Module, unit: str, batches: Iterable, forward: Callable, spill: Spill) -> Samples:
+def unit_inputs(model: nn.Module, unit: str, batches: Iterable, forward: Callable,
+                store: ActivationStore) -> Activations:
     """Run the model up to `unit` on every batch and keep what the unit is called with."""
-    samples = Samples(spill)
+    found = Activations(store)
 
     def stop(_: nn.Module, args: tuple, kwargs: dict) -> None:
-        samples.append(args, kwargs)
+        found.append(args, kwargs)
         raise _Reached
 
     hook = model.get_submodule(unit).register_forward_pre_hook(stop, with_kwargs=True)
@@ -144,13 +52,13 @@ def unit_inputs(model: nn.Module, unit: str, batches: Iterable, forward: Callabl
                 continue
     finally:
         hook.remove()
-    return samples
+    return found
 
 
 @torch.no_grad()
-def unit_outputs(unit: nn.Module, inputs: Samples, spill: Spill) -> Samples:
+def unit_outputs(unit: nn.Module, inputs: Activations, store: ActivationStore) -> Activations:
     """Run one unit on all its inputs; output batches are as those of `inputs`."""
-    outputs = Samples(spill)
+    outputs = Activations(store)
     for args, kwargs in inputs.calls(device_of(unit)):
         outputs.append((first(unit(*args, **kwargs)),))
     return outputs
@@ -160,8 +68,8 @@ def unit_outputs(unit: nn.Module, inputs: Samples, spill: Spill) -> Samples:
 def chained(model: nn.Module, units: Sequence[str], batch: Any, forward: Callable) -> dict[str, bool]:
     """Units that are called with the very output of the unit before, which need not be computed again.
 
-    The value says whether other arguments come with it, such as coordinates of points or the size of a feature map.
-    They must not depend on any unit: when the outputs of all units are disturbed, they stay the same.
+    The value says whether other arguments come with it, such as coordinates of points, rotary embeddings or the size of
+    a feature map. They must not depend on any unit: when the outputs of all units are disturbed, they stay the same.
     """
     before = {name: units[i - 1] for i, name in enumerate(units) if i}
     calls: dict[str, tuple] = {}
@@ -170,12 +78,13 @@ def chained(model: nn.Module, units: Sequence[str], batch: Any, forward: Callabl
     disturb = False
 
     def enter(name: str, args: tuple, kwargs: dict) -> None:
+        others = (*args[1:], *kwargs.values())
         if disturb:
-            if name in linked and not _same(calls[name][1:], args[1:]):
+            if name in linked and not _same(calls[name], others):
                 del linked[name]
             return
-        if name in before and last["unit"] == before[name] and args and args[0] is last["output"] and not kwargs:
-            linked[name], calls[name] = len(args) > 1, args
+        if name in before and last["unit"] == before[name] and args and args[0] is last["output"]:
+            linked[name], calls[name] = bool(others), others
 
     def leave(name: str, output: Any) -> Any:
         last.update(unit=name, output=first(output))
@@ -208,17 +117,17 @@ def _same(a: tuple, b: tuple) -> bool:
 
 @torch.no_grad()
 def other_inputs(model: nn.Module, units: Iterable[str], batches: Iterable, forward: Callable,
-                 spill: Spill) -> dict[str, Samples]:
+                 store: ActivationStore) -> dict[str, Activations]:
     """All arguments but the first of every call of the units, named in forward order, in one pass over the batches."""
-    found = {name: Samples(spill) for name in units}
+    found = {name: Activations(store) for name in units}
 
-    def keep(name: str, args: tuple) -> None:
-        found[name].append(args[1:])
+    def keep(name: str, args: tuple, kwargs: dict) -> None:
+        found[name].append(args[1:], kwargs, len(args[0]))
         if name == list(found)[-1]:
             raise _Reached
 
-    hooks = [model.get_submodule(name).register_forward_pre_hook(lambda _, args, name=name: keep(name, args))
-             for name in found]
+    hooks = [model.get_submodule(name).register_forward_pre_hook(
+        lambda _, args, kwargs, name=name: keep(name, args, kwargs), with_kwargs=True) for name in found]
     try:
         for batch in batches if found else ():
             with contextlib.suppress(_Reached):

@@ -28,7 +28,7 @@ class Curriculum:
 
     def __init__(self, data: UnitData, schedule: Schedule, generator: torch.Generator, start: float = 0.5,
                  refresh: int = 10, grow: float = 1.0) -> None:
-        self.data, self.loss, self.every = data, schedule.loss, max(schedule.steps // max(refresh, 1), 1)
+        self.data, self.objective, self.every = data, schedule.objective, max(schedule.steps // max(refresh, 1), 1)
         self.pace = partial(pace, steps=schedule.steps, start=start, grow=grow)
         self.order = torch.arange(len(data.inputs))
         self._draw = passes(self.pool, schedule.batch, generator)
@@ -36,7 +36,7 @@ class Curriculum:
     def __call__(self, step: int) -> list[int]:
         """Indices of the batch of this step."""
         if step % self.every == 0:
-            self.order = sample_losses(self.data, self.loss).argsort()  # easiest first
+            self.order = sample_losses(self.data, self.objective).argsort()  # easiest first
         return self._draw(step)
 
     def pool(self, step: int) -> torch.Tensor:

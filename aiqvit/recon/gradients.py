@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div
 
 from aiqvit.interfaces import Diverged
-from aiqvit.recon.capture import Samples, Spill, first
+from aiqvit.recon.activations import Activations, ActivationStore
+from aiqvit.recon.capture import first
 
 
 @dataclass
@@ -119,13 +120,13 @@ def distance(output: Any, reference: Any) -> Tensor:
 
 
 def output_importance(model: nn.Module, unit: str, batches: Sequence, forward: Callable, references: Sequence[Any],
-                      damping: float) -> Samples:
+                      damping: float) -> Activations:
     """|dL/dz| + damping at the output z of a unit, a sample, L the distance of the model from the references.
 
     The model is as far quantized as it is now. BRECQ squares it: its Fisher weighting of the error.
     """
     waiting, module = iter(references), model.get_submodule(unit)
-    samples = Samples(Spill(2**32))
+    samples = Activations(ActivationStore(2**32))
     for batch in batches:
         found = traces(model, unit, [module], [batch], forward, lambda output: distance(output, next(waiting)))
         samples.append((found[module].gradient.abs() + damping,))

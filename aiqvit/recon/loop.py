@@ -1,7 +1,8 @@
-"""The one reconstruction loop: methods differ only in what trains, in the loss, in the input and in the samples."""
+"""The one reconstruction loop: methods differ in what trains, in the objective, in the input and in the samples."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from aiqvit.interfaces import Diverged
 from aiqvit.quant.blend import blend
 from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.capture import device_of, first
-from aiqvit.recon.losses import LOSSES
+from aiqvit.recon.objective import Objective
 from aiqvit.recon.walk import UnitData
 
 
@@ -23,7 +24,7 @@ class Schedule:
 
     steps: int
     batch: int
-    loss: str = "mse"  # a key of `LOSSES`
+    objective: Objective
     mix: float = 0.0  # share of input elements from the full-precision model, drawn anew each step (QDrop); 1: all
 
 
@@ -40,56 +41,56 @@ def groups_of(trainables: Iterable[tuple[nn.Parameter, float]], rate: float) -> 
     return [Group((parameter,), rate * size) for parameter, size in trainables] if rate else []
 
 
-def evaluate(data: UnitData, indices: Iterable[int], loss: Callable[[Tensor, Tensor], Tensor],
-             mix: float = 0.0) -> Tensor:
-    """The loss of the unit on the named samples; `data.importance` weights every element of the error.
-
-    Samples of several shapes (detection) are run shape by shape.
-    """
-    groups = data.inputs.alike(indices)
-    losses = [_errors(data, group, loss, mix).mean() for group in groups]
+def evaluate(data: UnitData, indices: Iterable[int], objective: Objective, mix: float = 0.0) -> Tensor:
+    """The loss of the unit on the named samples. Samples of several shapes (detection) are run shape by shape."""
+    groups = data.inputs.stackable(indices)
+    losses = [objective.errors(*_outcome(data, group, mix), group).mean() for group in groups]
     if len(groups) == 1:
         return losses[0]
     return sum(len(group) * part for group, part in zip(groups, losses, strict=True)) / sum(map(len, groups))
 
 
-def _errors(data: UnitData, indices: list[int], loss: Callable[[Tensor, Tensor], Tensor], mix: float = 0.0) -> Tensor:
+def _outcome(data: UnitData, indices: list[int], mix: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Output and target (B, ...) of the unit on the named samples, which are of one shape."""
     device = device_of(data.unit)
     args, kwargs = (data.fp_inputs if mix == 1 else data.inputs).gather(indices, device)
     if 0 < mix < 1:
         others, _ = data.fp_inputs.gather(indices, device)
-        args = tuple(blend(a, o, mix) if isinstance(a, Tensor) and a.is_floating_point() else a
+        args = tuple(blend(a, o, mix, data.noise) if isinstance(a, Tensor) and a.is_floating_point() else a
                      for a, o in zip(args, others, strict=True))
-    output, ((target,), _) = first(data.unit(*args, **kwargs)), data.targets.gather(indices, device)
-    if data.importance is not None:
-        (root,), _ = data.importance.gather(indices, device)
-        output, target = output * root, target * root
-    return loss(output, target)
+    (target,), _ = data.targets.gather(indices, device)
+    return first(data.unit(*args, **kwargs)), target
 
 
 @torch.no_grad()
-def sample_losses(data: UnitData, loss: str) -> Tensor:
-    """The loss (a key of `LOSSES`) of the unit on every calibration sample, (n,), on the CPU."""
+def sample_losses(data: UnitData, objective: Objective, mix: float = 0.0) -> Tensor:
+    """The objective's value of the unit on every calibration sample, (n,), on the CPU.
+
+    With `mix` 1 on full-precision inputs; any other value means quantized ones, without random mixing.
+    """
     losses = []
     for start, batch in zip(data.targets.starts, data.targets.batches, strict=True):
-        errors = _errors(data, list(range(start, start + len(batch[0]))), LOSSES[loss])
-        losses.append(errors.reshape(len(errors), -1).mean(1).cpu())
+        rows = list(range(start, start + len(batch[0])))
+        losses.append(objective(*_outcome(data, rows, float(mix == 1)), rows).cpu())
     return torch.cat(losses)
 
 
-def keep_better(data: UnitData, loss: str, train: Callable[[], None]) -> dict:
-    """Train the unit; put it back as it was if its loss over all samples rose. Returns the losses for the log.
+def guarded(data: UnitData, schedule: Schedule, train: Callable[[], None], put_back: bool = True) -> dict:
+    """Train the unit; with `put_back`, bring it back as it was if its loss over all samples rose.
 
-    Where a few activations are huge, most others share code 0, and straight-through gradients, which do not see that,
-    can lead a unit away from any good state.
+    The loss is that of the schedule, on the inputs that it trains on. Returns the losses for the log. Where a few
+    activations are huge, most others share code 0, and straight-through gradients, which do not see that, can lead a
+    unit away from any good state.
     """
-    before = sample_losses(data, loss).mean().item()
-    saved = {key: value.clone() for key, value in data.unit.state_dict().items()}
+    schedule.objective.start(data)
+    before = sample_losses(data, schedule.objective, schedule.mix).mean().item()
+    saved = copy.deepcopy(data.unit.state_dict()) if put_back else {}
     train()
-    after = sample_losses(data, loss).mean().item()
-    if not (kept := after <= before):
+    after = sample_losses(data, schedule.objective, schedule.mix).mean().item()
+    kept = after <= before or not put_back
+    if not kept:
         for _, layer in quant_layers(data.unit):
-            layer.compensation = None
+            layer.compensation = layer.offset = None
         data.unit.load_state_dict(saved)
     return {"loss_before": before, "loss_after": after, "kept": kept}
 
@@ -115,7 +116,7 @@ def reconstruct(
     groups = [g for g in groups if g.parameters]
     if not groups or schedule.steps <= 0:
         return
-    loss_function, scale = LOSSES[schedule.loss], None
+    objective, scale = schedule.objective, None
     optimizer = torch.optim.Adam([{"params": list(g.parameters), "lr": g.rate} for g in groups])
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=schedule.steps)
     trained = [p for g in groups for p in g.parameters]
@@ -123,7 +124,8 @@ def reconstruct(
         for p in trained:
             p.requires_grad_(True)
         before_step(step)
-        loss = evaluate(data, sample(step), loss_function, schedule.mix)
+        objective.update(step)
+        loss = evaluate(data, sample(step), objective, schedule.mix)
         if not math.isfinite(value := loss.item()):
             raise Diverged(f"{data.name}: the loss is {value} at step {step} of {schedule.steps}")
         scale = scale or max(value, 1e-12)

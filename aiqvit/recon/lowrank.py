@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from aiqvit.quant.quantizers import Quantizer
 
 FORMS = ("merged", "outside", "qllm")
+EVEN_RANK = 100  # the largest fixed rank of the paper's Table 6
 
 
 class LowRank(nn.Module):
@@ -22,7 +23,8 @@ class LowRank(nn.Module):
     stays), "qllm" trains Q(W0) + BA / r and then quantizes W0 + BA / r, as QLLM does.
     """
 
-    def __init__(self, weight: Tensor, rank: int, form: str = "merged") -> None:
+    def __init__(self, weight: Tensor, rank: int, form: str = "merged", noise: Generator | None = None) -> None:
+        """A is drawn from `noise`, of the weight's device; None: torch's own generator."""
         super().__init__()
         if form not in FORMS:
             raise ValueError(f"form {form!r}: expected one of {', '.join(FORMS)}")
@@ -30,11 +32,18 @@ class LowRank(nn.Module):
         self.rank, self.form = rank, form
         self.A = nn.Parameter(flat.new_empty(rank, flat.shape[1]))  # (r, in)
         self.B = nn.Parameter(flat.new_zeros(flat.shape[0], rank))  # (out, r)
-        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5), generator=noise)
 
     def trainables(self, quantizer: Quantizer) -> list[tuple[nn.Parameter, float]]:
-        """A and B, each with its natural size for the learning rate: that of A at first, the weight's step for B."""
-        return [(self.A, 1 / math.sqrt(3 * self.A.shape[1])), (self.B, quantizer.scale.mean().item())]
+        """A and B, each with its natural size for the learning rate: that of A at first, the weight's step for B.
+
+        B A is a sum over r terms of random signs, so a step of B moves it by a length that grows with sqrt(r). The size
+        of B falls as 1 / sqrt(r): then one learning rate moves B A equally far at every rank, as far as it would at
+        rank 100 without this, and a search compares ranks, not step sizes (as in rsLoRA, Kalajdzievski 2023,
+        https://arxiv.org/abs/2312.03732).
+        """
+        even = math.sqrt(EVEN_RANK / self.rank)
+        return [(self.A, 1 / math.sqrt(3 * self.A.shape[1])), (self.B, even * quantizer.scale.mean().item())]
 
     def delta(self, weight: Tensor) -> Tensor:
         """BA in the shape of `weight`; divided by r in form "qllm"."""
@@ -55,9 +64,10 @@ class RankMixture(nn.Module):
     candidates are renormalised: each of them contains W0.
     """
 
-    def __init__(self, weight: Tensor, ranks: tuple[int, ...], form: str, drop: float) -> None:
+    def __init__(self, weight: Tensor, ranks: tuple[int, ...], form: str, drop: float,
+                 noise: Generator | None = None) -> None:
         super().__init__()
-        self.candidates = nn.ModuleList(LowRank(weight, rank, form) for rank in ranks)
+        self.candidates = nn.ModuleList(LowRank(weight, rank, form, noise) for rank in ranks)
         self.alpha = nn.Parameter(weight.new_zeros(len(ranks)))
         self.drop = drop
         self.keep = torch.ones(len(ranks))

@@ -10,8 +10,8 @@ from torch import nn
 
 from aiqvit.quant.layers import QuantLayer
 from aiqvit.recon.loop import Group, Schedule, evaluate, groups_of, reconstruct, uniform_sampler
-from aiqvit.recon.losses import LOSSES
 from aiqvit.recon.lowrank import LowRank, RankMixture, candidate_ranks
+from aiqvit.recon.objective import Objective
 from aiqvit.recon.walk import UnitData
 
 
@@ -30,15 +30,16 @@ class SearchConfig:
 
 
 def search_ranks(data: UnitData, layers: dict[str, QuantLayer], config: SearchConfig, extra: list[Group],
-                 generator: torch.Generator, after_step: Callable[[], None], progress: Callable) -> dict[str, list]:
+                 generator: torch.Generator, noise: torch.Generator, after_step: Callable[[], None],
+                 progress: Callable) -> dict[str, list]:
     """Leave in every layer the low-rank term that won; return {layer: [rank, softmax(alpha)]}.
 
-    `extra` groups (scales, bounds) train along with A and B.
+    `extra` groups (scales, bounds) train along with A and B. `generator` draws samples, `noise` the starts of A.
     """
     mixtures: dict[str, RankMixture] = {}
     for name, layer in layers.items():
         ranks = candidate_ranks(layer.weight, config.ranks, config.full_rank)
-        layer.compensation = mixtures[name] = RankMixture(layer.weight, ranks, config.form, config.drop)
+        layer.compensation = mixtures[name] = RankMixture(layer.weight, ranks, config.form, config.drop, noise)
     order = torch.randperm(len(data.inputs), generator=generator)
     half = max(len(order) // 2, 1)
     training, validation = order[:half], order[half:] if len(order) > 1 else order
@@ -48,7 +49,7 @@ def search_ranks(data: UnitData, layers: dict[str, QuantLayer], config: SearchCo
     architecture = torch.optim.Adam(alphas, lr=config.alpha_rate, betas=(0.5, 0.999), weight_decay=1e-3)
     validate = uniform_sampler(validation, config.schedule.batch, generator)
     train = uniform_sampler(training, config.schedule.batch, generator)
-    loss = LOSSES[config.schedule.loss]
+    loss = config.schedule.objective
 
     def update_alpha(step: int) -> None:
         for mixture in mixtures.values():
@@ -63,17 +64,18 @@ def search_ranks(data: UnitData, layers: dict[str, QuantLayer], config: SearchCo
 
     reconstruct(data, [*groups_of(trained, config.rate), *extra], config.schedule, train, before_step=update_alpha,
                 after_step=after_step, progress=lambda items, text: progress(items, f"{text} rank search"))
-    return {name: _settle(layers[name], mixture) for name, mixture in mixtures.items()}
+    return {name: _keep_best(layers[name], mixture) for name, mixture in mixtures.items()}
 
 
-def _settle(layer: QuantLayer, mixture: RankMixture) -> list:
+def _keep_best(layer: QuantLayer, mixture: RankMixture) -> list:
     winner: LowRank = mixture.best()
     layer.compensation = winner
     return [winner.rank, [round(p, 4) for p in mixture.alpha.detach().softmax(0).tolist()]]
 
 
 def _second_order(data: UnitData, factors: tuple[nn.Parameter, ...], alphas: list[nn.Parameter], training: list[int],
-                  validation: list[int], rate: float, loss: Callable) -> list[torch.Tensor]:
+                  validation: list[int], rate: float,
+                  loss: Objective) -> list[torch.Tensor]:
     """DARTS's unrolled gradient: that of L_val(theta - rate dL_train), its mixed term by a finite difference."""
     start = [p.detach().clone() for p in factors]
     step = _gradients(evaluate(data, training, loss), factors)

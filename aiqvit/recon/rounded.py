@@ -9,8 +9,8 @@ import torch
 
 from aiqvit.quant.card import sites
 from aiqvit.quant.surgery import quant_layers
-from aiqvit.recon.loop import Group, Schedule, groups_of, keep_better, reconstruct, uniform_sampler
-from aiqvit.recon.rounding import RoundingPenalty, place_rounding, settle_rounding
+from aiqvit.recon.loop import Group, Schedule, groups_of, guarded, reconstruct, uniform_sampler
+from aiqvit.recon.rounding import RoundingPenalty, harden, place_rounding
 from aiqvit.recon.walk import UnitData
 
 
@@ -26,19 +26,19 @@ class RoundingRates:
 
 
 def train_rounding(data: UnitData, schedule: Schedule, rates: RoundingRates, generator: torch.Generator,
-                   progress: Callable) -> dict:
+                   progress: Callable, put_back: bool = True) -> dict:
     """Train the rounding of every layer of the unit and its activation scales; at the end the rounding is hard.
 
-    Returns the losses for the log.
+    `put_back`: see `guarded`. Returns the losses for the log.
     """
-    return keep_better(data, schedule.loss, lambda: _train(data, schedule, rates, generator, progress))
+    return guarded(data, schedule, lambda: _train(data, schedule, rates, generator, progress), put_back)
 
 
 def _train(data: UnitData, schedule: Schedule, rates: RoundingRates, generator: torch.Generator,
            progress: Callable) -> None:
     layers = [layer for _, layer in quant_layers(data.unit)]
     rounders = place_rounding(layers) if rates.rounding else ()
-    activations = [q for name, q in sites(data.unit) if not name.endswith("weight_quantizer")]
+    activations = [q for _, q in sites(data.unit) if q.site.operand == "activation"]
     scales = [pair for q in activations for pair in q.trainables()]
 
     def constrain() -> None:
@@ -53,4 +53,4 @@ def _train(data: UnitData, schedule: Schedule, rates: RoundingRates, generator: 
     penalty = RoundingPenalty(rounders, schedule.steps, rates.penalty, warm_up=rates.warm_up)
     sample = uniform_sampler(torch.arange(len(data.inputs)), schedule.batch, generator)
     reconstruct(data, groups, schedule, sample, after_step=constrain, penalty=penalty, progress=progress)
-    settle_rounding(layers)
+    harden(layers)

@@ -72,16 +72,18 @@ class RoundingPenalty:
 
 
 def place_rounding(layers: Iterable[QuantLayer]) -> tuple[AdaRound, ...]:
-    """Give every layer rounding variables at its present scale; return them."""
+    """Give every layer whose weights are integer codes rounding variables at its present scale; return them."""
     rounders = []
     for layer in layers:
+        if not layer.weight_quantizer.coded:
+            continue
         layer.compensation = AdaRound(layer.weight, layer.weight_quantizer)
         rounders.append(layer.compensation)
     return tuple(rounders)
 
 
 @torch.no_grad()
-def settle_rounding(layers: Iterable[QuantLayer]) -> None:
+def harden(layers: Iterable[QuantLayer]) -> None:
     """Make the rounding hard: the weight becomes its quantized value, which its quantizer leaves as it is."""
     for layer in layers:
         if isinstance(rounding := layer.compensation, AdaRound):

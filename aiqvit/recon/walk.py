@@ -7,22 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Generator, nn
 
-from aiqvit.interfaces import Job
-from aiqvit.quant.reparam import reparameterize
-from aiqvit.quant.surgery import Scheme, observe, observe_rest, quant_layers, quantize_model
-from aiqvit.recon.capture import (
-    Samples,
-    Spill,
-    chained,
-    device_of,
-    first_images,
-    other_inputs,
-    unit_inputs,
-    unit_outputs,
-)
-from aiqvit.recon.resume import random_state, restore_random_state, restore_unit, unit_state
+from aiqvit.families.opening import quantize_model
+from aiqvit.interfaces import Job, UserError
+from aiqvit.quant.anatomy import units_of
+from aiqvit.quant.policy import BitPolicy
+from aiqvit.quant.site import Scheme
+from aiqvit.quant.state import load_state, saved_state
+from aiqvit.quant.surgery import calibrate, calibrate_remaining, quant_layers
+from aiqvit.recon.activations import Activations, ActivationStore
+from aiqvit.recon.capture import chained, device_of, first_images, other_inputs, unit_inputs, unit_outputs
+from aiqvit.recon.tail import Tail
+from aiqvit.transforms.reparam import reparameterize
 
 
 @dataclass
@@ -31,64 +28,75 @@ class UnitData:
 
     name: str
     unit: nn.Module  # quantized, to be changed in place
-    inputs: Samples  # what the unit gets behind its quantized predecessors
-    fp_inputs: Samples  # what it gets in the full-precision model
-    targets: Samples  # what it should give
-    importance: Samples | None = None  # factor of every element's error, for example |dL/dz|
+    inputs: Activations  # what the unit gets behind its quantized predecessors
+    fp_inputs: Activations  # what it gets in the full-precision model
+    targets: Activations  # what it should give
+    tail: Tail | None = None  # the full-precision rest of the network behind it
+    noise: Generator | None = None  # random mixing of inputs; None: torch's own generator
 
 
 def walk(student: nn.Module, teacher: nn.Module, units: Sequence[str], batches: Sequence[Any], forward: Callable,
-         spill: Spill, target: str = "fp_of_fp") -> Iterator[UnitData]:
+         store: ActivationStore, target: str = "fp_of_fp", noise: Generator | None = None) -> Iterator[UnitData]:
     """Yield the units in order; each is expected to be reconstructed before the next is asked for.
 
     `target` "fp_of_fp" is the full-precision unit on full-precision inputs, "fp_of_q" the full-precision unit on the
     inputs that the quantized unit gets (AIQViT Eq. 10 read literally).
     """
     linked = chained(teacher, units, batches[0], forward)
-    others = other_inputs(teacher, [name for name, more in linked.items() if more], batches, forward, spill)
+    others = other_inputs(teacher, [name for name, more in linked.items() if more], batches, forward, store)
     data: UnitData | None = None
-    fp_outputs: Samples | None = None
+    fp_outputs: Activations | None = None
     for name in units:
         source = teacher.get_submodule(name)
         if name in linked and data is not None and fp_outputs is not None:
-            fp_inputs, inputs = fp_outputs, unit_outputs(data.unit, data.inputs, spill)
+            fp_inputs, inputs = fp_outputs, unit_outputs(data.unit, data.inputs, store)
             if linked[name]:
-                fp_inputs, inputs = (samples.beside(others[name]) for samples in (fp_inputs, inputs))
+                fp_inputs, inputs = (outputs.zip(others[name]) for outputs in (fp_inputs, inputs))
         else:
-            fp_inputs = unit_inputs(teacher, name, batches, forward, spill)
-            inputs = unit_inputs(student, name, batches, forward, spill)
-        fp_outputs = unit_outputs(source, fp_inputs, spill)
-        targets = fp_outputs if target == "fp_of_fp" else unit_outputs(source, inputs, spill)
-        data = UnitData(name, student.get_submodule(name), inputs, fp_inputs, targets)
+            fp_inputs = unit_inputs(teacher, name, batches, forward, store)
+            inputs = unit_inputs(student, name, batches, forward, store)
+        fp_outputs = unit_outputs(source, fp_inputs, store)
+        targets = fp_outputs if target == "fp_of_fp" else unit_outputs(source, inputs, store)
+        tail = Tail(teacher, units, name, batches, forward)
+        data = UnitData(name, student.get_submodule(name), inputs, fp_inputs, targets, tail, noise)
         yield data
 
 
-def repair(job: Job, scheme: Scheme, mend: Callable[[UnitData], dict | None], *, init_images: int,
-           target: str = "fp_of_fp", memory_gb: float = 4.0) -> nn.Module:
-    """Quantize the job's model unit by unit: `mend(data)` sets the ranges of a unit, trains it, returns a log entry.
+def reconstruct_model(job: Job, scheme: Scheme, reconstruct_unit: Callable[[UnitData], dict | None], *,
+                      init_images: int, target: str = "fp_of_fp", memory_gb: float = 4.0,
+                      teacher: nn.Module | None = None) -> nn.Module:
+    """Quantize the job's model unit by unit.
 
+    `reconstruct_unit(data)` sets the ranges of a unit, trains it and returns an entry for the log. `teacher` is the
+    full-precision model that units are compared with, by default the job's own; another has units of the same names.
     What lies outside all units gets its ranges at the end, from the first `init_images` images. Captured activations
     beyond `memory_gb` GiB go to disk. Every finished unit is handed to `job.checkpoint`; those that it kept from a run
-    that was killed are taken over instead of mended, random generators included, and what follows is the same.
+    that was killed are taken over instead, random generators included, and what follows is the same.
     """
-    teacher = copy.deepcopy(job.model)
-    model = quantize_model(job.model, scheme)
-    spill = Spill(int(memory_gb * 2**30))
-    for data in walk(model, teacher, job.units, job.calibration, job.forward, spill, target):
+    teacher = copy.deepcopy(job.model) if teacher is None else teacher
+    model = quantize_model(job.model, scheme, BitPolicy(job.bits, job.bit_rules))
+    store = ActivationStore(int(memory_gb * 2**30))
+    for data in walk(model, teacher, units_in(job, model), job.calibration, job.forward, store, target, job.noise):
         entry = _taken_over(job, data)
         if entry is None:
-            entry = _mended(job, data, mend)
+            entry = _reconstructed(job, data, reconstruct_unit)
         if entry:
             job.log.append(entry)
-    observe_rest(model, lambda m: job.forward(m, first_images(job, init_images)))
+    images, count = first_images(job, init_images)
+    calibrate_remaining(model, lambda m: job.forward(m, images), images=count)
     return model
 
 
-def _mended(job: Job, data: UnitData, mend: Callable[[UnitData], dict | None]) -> dict:
-    entry = mend(data)
+def units_in(job: Job, model: nn.Module) -> Sequence[str]:
+    """The units of a job: its own, or those that the family of the quantized model names."""
+    return units_of(model) if job.units is None else job.units
+
+
+def _reconstructed(job: Job, data: UnitData, reconstruct_unit: Callable[[UnitData], dict | None]) -> dict:
+    entry = reconstruct_unit(data)
     entry = {"unit": data.name, **entry} if entry else {}
-    random = random_state(job.generator, device_of(data.unit))
-    job.checkpoint.save(data.name, {"unit": unit_state(data.unit), "random": random, "log": entry})
+    random = {"generator": job.generator.get_state(), "noise": job.noise.get_state()}
+    job.checkpoint.save(data.name, {"unit": saved_state(data.unit), "random": random, "log": entry})
     return entry
 
 
@@ -96,29 +104,30 @@ def _taken_over(job: Job, data: UnitData) -> dict | None:
     if (kept := job.checkpoint.load(data.name)) is None:
         return None
     try:
-        restore_unit(data.unit, kept["unit"])
-    except ValueError:  # of a class that this process has not imported yet
+        load_state(data.unit, kept["unit"])
+    except UserError:  # of a scheme that has changed since
         return None
-    restore_random_state(kept["random"], job.generator, device_of(data.unit))
+    job.generator.set_state(kept["random"]["generator"])
+    job.noise.set_state(kept["random"]["noise"])
     return kept["log"]
 
 
-def observe_unit(data: UnitData, images: int, **which: bool) -> None:
-    """Set the ranges of a unit from what its first `images` samples bring behind the repaired predecessors.
+def calibrate_unit(data: UnitData, images: int, **which: bool) -> None:
+    """Find the ranges of a unit from what its first `images` samples bring behind the reconstructed predecessors.
 
     Where samples differ in shape, from those that have the shape of the first.
     """
-    alike = data.inputs.alike(range(min(images, len(data.inputs))))[0]
-    args, kwargs = data.inputs.gather(alike, device_of(data.unit))
-    observe(data.unit, lambda unit: unit(*args, **kwargs), **which)
+    chosen = data.inputs.stackable(range(min(images, len(data.inputs))))[0]
+    args, kwargs = data.inputs.gather(chosen, device_of(data.unit))
+    calibrate(data.unit, lambda unit: unit(*args, **kwargs), images=len(chosen), **which)
 
 
-def observe_ranges(data: UnitData, images: int, reparam: bool) -> None:
-    """As `observe_unit`; `reparam` makes ranges a channel behind LayerNorms one a tensor, then redoes the weights."""
-    observe_unit(data, images)
+def calibrate_ranges(data: UnitData, images: int, reparam: bool) -> None:
+    """As `calibrate_unit`; `reparam` makes ranges a channel behind LayerNorms one a tensor, then redoes the weights."""
+    calibrate_unit(data, images)
     if reparam:
         reparameterize(data.unit)
-        observe_unit(data, images, activations=False)  # weights changed, and so did their inputs
+        calibrate_unit(data, images, activations=False)  # weights changed, and so did their inputs
 
 
 def gives_logits(unit: nn.Module) -> bool:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aiqvit.bench import Parser, guarded
-from aiqvit.harness.store import write_text
+from aiqvit.catalogue import Registered
+from aiqvit.harness.store.records import write_text
 from aiqvit.report import page, records
-from aiqvit.tables import noted_methods
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,8 +27,9 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page."""
-    parts = records.parts(records.load(args.results))
-    write_text(Path(args.out), page.render(args.title, parts, noted_methods()))
+    known = Registered()
+    parts = records.parts(records.load(args.results, known))
+    write_text(Path(args.out), page.render(args.title, parts, known.methods))
     print(args.out)
     return 0
 

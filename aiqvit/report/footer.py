@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_lowercase
 
-from aiqvit.harness.spec import REFERENCE
-from aiqvit.harness.store import Record
+from aiqvit.harness.identity.spec import REFERENCE
+from aiqvit.harness.store.records import Record
+from aiqvit.report import marks as marking
 from aiqvit.report.layouts import FULL, Layout
 from aiqvit.report.published import printed, rows
 from aiqvit.report.records import Key, Part
@@ -35,14 +36,15 @@ def of_paper(table: Layout) -> list[str]:
 
 def of_records(table: Layout, part: Part, found: Mapping[Key, Sequence[Record]], used: Mapping[str, Record],
                left_out: Sequence[str], methods: Mapping[str, tuple[str, str]]) -> list[str]:
-    """Protocol, preset, seeds, calibration, images, scheme differences, versions, run ids, and what is not shown."""
+    """Marks, conditions, scheme differences, failures, versions, run ids, and what is not shown."""
     records = list(used.values())
     done = [r for r in records if r["status"] == "done"]
-    marks = letters(table, methods)
-    notes = [f"{letter}: {methods[name][0]}: {methods[name][1]}" for name, letter in marks.items()]
+    lettered = letters(table, methods).items()
+    notes = [f"{letter}: {methods[name][0]}: {methods[name][1]}" for name, letter in lettered]
     if not table.compares and methods.get("aiqvit", ("", ""))[1]:
         notes.append(": ".join(methods["aiqvit"]))
-    notes += [*table.remarks, *conditions(part, done), *_scope(table, part, done, found), *scheme_differences(done)]
+    notes += [*marking.notes(done), *table.remarks, *conditions(part, done), *_scope(table, part, done, found)]
+    notes += scheme_differences(done)
     for record in records:
         if record["status"] == "failed":
             error = record.get("error", {})
@@ -60,7 +62,7 @@ def of_records(table: Layout, part: Part, found: Mapping[Key, Sequence[Record]],
 
 
 def conditions(part: Part, done: Sequence[Record]) -> list[str]:
-    """Protocol, preset, seeds, calibration samples, samples evaluated, device."""
+    """Marks, protocol, preset, seeds, calibration samples, samples evaluated, device."""
     quantized = [r for r in done if r["spec"]["method"] != REFERENCE]
     calibration = _list(f"{r['label'].partition(' [')[0]} {r['calibration_images']}" for r in quantized)
     images = _list(f"{r['metrics'].get('images', '?')} of {r['data'].get('val', '?')}" for r in done)

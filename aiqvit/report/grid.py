@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any
 
-from aiqvit.harness.spec import REFERENCE
-from aiqvit.harness.store import Record
+from aiqvit.harness.identity.spec import REFERENCE
+from aiqvit.harness.store.records import Record
 from aiqvit.report import footer
 from aiqvit.report.layouts import Layout, Line, layout, with_rows
+from aiqvit.report.marks import marks
 from aiqvit.report.published import printed
 from aiqvit.report.records import Key, Part, cells
 
@@ -139,9 +140,10 @@ def _own_cell(table: Layout, found: Mapping[Key, list[Record]], line: Line, colu
     numbers = {**_numbers(table, (*where, metric), "ours"), "value": mean(values), "std": spread, "n": len(values),
                "seeds": " ".join(str(r["spec"]["seed"]) for r in done), "preset": done[0]["spec"]["preset"],
                "limit": done[0]["spec"]["limit"], "images": done[0]["metrics"].get("images"),
-               "calibration_images": done[0]["calibration_images"], "run_ids": " ".join(r["id"] for r in done)}
+               "calibration_images": done[0]["calibration_images"], "run_ids": " ".join(r["id"] for r in done),
+               "marks": marks(done)}
     shown = text if spread is None else f"{text} ± {spread:.{table.decimals}f} ({len(values)})"
-    return Cell(shown, float(text), numbers=numbers)
+    return Cell(shown + marks(done), float(text), numbers=numbers)
 
 
 def _difference(own: Cell, theirs: Cell, decimals: int) -> Cell:

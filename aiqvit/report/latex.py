@@ -10,7 +10,7 @@ from aiqvit.report.markup import spanned
 
 PACKAGES = ("booktabs", "amssymb", "adjustbox")
 SIGNS = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "—": "---",
-         "–": "--", "✓": r"$\checkmark$", "×": r"$\times$"}
+         "–": "--", "✓": r"$\checkmark$", "×": r"$\times$", "†": r"$\dagger$", "‡": r"$\ddagger$"}
 SIGNS |= {c: f"\\{c}" for c in "&%$#_{}"}
 STYLES = ("{}", r"\textbf{{{}}}", r"\underline{{{}}}")
 DOCUMENT = r"""\documentclass[10pt]{article}

@@ -12,7 +12,7 @@ from itertools import groupby
 from aiqvit.report.grid import Cell, Grid
 
 COLUMNS = ("table", "source", "model", "method", "variant", "bits", "metric", "value", "difference", "std", "n",
-           "seeds", "preset", "limit", "images", "calibration_images", "run_ids")
+           "seeds", "preset", "limit", "images", "calibration_images", "run_ids", "marks")
 STYLES = ("{}", "<b>{}</b>", "<u>{}</u>")
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{name}</title>

@@ -10,10 +10,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from aiqvit.harness.spec import REFERENCE
-from aiqvit.harness.store import Record
+from aiqvit.harness.identity.spec import REFERENCE
+from aiqvit.harness.store.records import Record
 from aiqvit.interfaces import UserError
-from aiqvit.report import footer, plots, units
+from aiqvit.report import footer, marks, plots, units
 from aiqvit.report.panels import width
 from aiqvit.report.records import Key, Part, cells
 from aiqvit.report.style import headline
@@ -22,6 +22,9 @@ CAPTIONS = {
     "bits": "Metric against bit width", "minutes": "Metric against the time that quantization took",
     "intervals": "Intervals of the dynamic focusing quantizer by layer", "blocks": "Reconstruction loss by unit",
     "calibration": "Metric against the number of calibration samples"}
+
+SHOWN = ("spec", "defaults", "coverage", "metrics", "fp32", "calibration_images", "times", "peak_mib", "data",
+         "manifest")  # what of a record stands under its run
 
 
 def render(title: str, parts: Sequence[Part], notes: Mapping[str, tuple[str, str]]) -> str:
@@ -48,7 +51,8 @@ def _section(part: Part, notes: Mapping[str, tuple[str, str]]) -> dict[str, Any]
     done = [r for runs in found.values() for r in runs if r["status"] == "done"]
     methods = dict.fromkeys(r["spec"]["method"] for r in done)
     remarks = [": ".join(notes[method]) for method in methods if notes.get(method, ("", ""))[1]]
-    remarks += [*footer.conditions(part, done), *footer.scheme_differences(done), f"versions: {footer.versions(done)}"]
+    remarks += [*marks.notes(done), *footer.conditions(part, done), *footer.scheme_differences(done)]
+    remarks += [f"versions: {footer.versions(done)}"]
     if left_out:
         remarks.append(f"older runs or other settings of the same cells, not in the table: {' '.join(left_out)}")
     return {
@@ -72,7 +76,7 @@ def _row(runs: Sequence[Record], metrics: Sequence[str], first: str) -> list[dic
     changes = [r["metrics"][first] - r["fp32"][first] for r in done if r.get("fp32") and spec["method"] != REFERENCE]
     minutes = [r["times"]["quantize"] / 60 for r in done if spec["method"] != REFERENCE]
     peaks = [r["peak_mib"].get("gpu", r["peak_mib"]["rss"]) for r in done if r.get("peak_mib")]
-    texts = [spec["model"], spec["bits"], runs[0]["label"]]
+    texts = [spec["model"], spec["bits"], runs[0]["label"] + marks.marks(done)]
     numbers = [*([r["metrics"][m] for r in done if m in r["metrics"]] for m in metrics)]
     return [*({"text": text, "value": text} for text in texts),
             *(_cell(values, "{:.2f}", "failed" if not done else "—") for values in numbers),
@@ -96,8 +100,7 @@ def _cards(done: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _run(record: Record) -> dict[str, Any]:
-    shown = {key: record[key] for key in ("spec", "metrics", "fp32", "calibration_images", "times", "peak_mib", "data",
-                                          "manifest") if key in record}
+    shown = {key: record[key] for key in SHOWN if key in record}
     return {"id": record["id"], "error": record.get("error"), "log": units.grid(record),
             "text": json.dumps(shown, indent=1, ensure_ascii=False)}
 

@@ -8,8 +8,8 @@ from math import ceil
 from statistics import mean, stdev
 from typing import Any
 
-from aiqvit.harness.spec import REFERENCE
-from aiqvit.harness.store import Record
+from aiqvit.harness.identity.spec import REFERENCE
+from aiqvit.harness.store.records import Record
 from aiqvit.report import style
 from aiqvit.report.panels import finished, log_ticks, matrix, pyplot, side_by_side, width
 from aiqvit.report.records import Key, Part, cells
@@ -84,7 +84,8 @@ def by_calibration(part: Part) -> Any:
     for r in part.records:
         spec = r["spec"]
         if r["status"] == "done" and spec["method"] != REFERENCE:
-            alike = str(sorted((k, v) for k, v in spec["settings"].items() if k != "images")) + spec["code"]
+            made = spec.get("version") or spec.get("code")
+            alike = str([made, *sorted((k, v) for k, v in spec["settings"].items() if k != "images")])
             series[spec["model"], spec["method"], spec["bits"], alike][r["calibration_images"]].append(r)
     series = {where: sizes for where, sizes in series.items() if len(sizes) > 1}
     if not series:

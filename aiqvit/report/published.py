@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 
 PATH = Path(__file__).parent / "published.csv"
-DEFAULTS = {"lowrank=on", "dfq=on", "curriculum=on", "rank=0"}  # spelled out in a grid, they change nothing
 
 
 @cache
@@ -20,12 +19,6 @@ def rows() -> tuple[dict[str, str], ...]:
     """Every published number: method, variant, task, model, bits, metric, value, fp32, source, table, note."""
     with PATH.open(encoding="utf-8", newline="") as file:
         return tuple(csv.DictReader(file))
-
-
-def variant(label: str) -> str:
-    """The settings in a run's label, `AIQViT [rank=20]` or `AIQViT`, without those that are the default."""
-    inside = label.partition(" [")[2].removesuffix("]")
-    return ",".join(part for part in inside.split(",") if part not in DEFAULTS)
 
 
 def changes(task: str, model: str, method: str, bits: str, metric: str, variant: str = "") -> dict[str, float]:

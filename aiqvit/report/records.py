@@ -8,15 +8,27 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from aiqvit.harness.spec import REFERENCE
-from aiqvit.harness.store import Record, Store
+from aiqvit.harness.identity.spec import REFERENCE
+from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
-from aiqvit.report.published import variant
+from aiqvit.report.labels import label, variant
 
-NEEDED = {"label", "spec", "metrics", "calibration_images", "times", "log", "scheme", "manifest", "data"}
-SPEC = {"task", "data", "model", "method", "settings", "code", "preset", "bits", "seed", "limit"}
+NEEDED = {"spec", "metrics", "calibration_images", "times", "log", "scheme", "manifest", "data"}
+SPEC = {"task", "data", "model", "method", "settings", "preset", "bits", "seed", "limit"}
+DRAWN = ("seed", "calibration")  # what differs from seed to seed
 Key = tuple[str, str, str, str]  # model, method, variant, bits
+
+
+class Catalogue(Protocol):
+    """What the registered methods and tasks say about records."""
+
+    def title(self, method: str) -> str:
+        """The method's title, or its name when it is not registered here."""
+
+    def source(self, method: str, task: str) -> str:
+        """The hash of today's source of both, empty when it cannot be known; `task` as in a spec."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,7 @@ class Part:
     preset: str
     protocol: str
     limit: int | None
-    data: str  # start of the data list's checksum where parts differ in nothing else, otherwise empty
+    data: str  # start of the evaluated samples' digest where parts differ in nothing else, otherwise empty
     records: tuple[Record, ...]
 
     @property
@@ -44,11 +56,12 @@ class Part:
         return ", ".join([self.task, *(f"{name} {value}" for name, value in facts if value)])
 
 
-def load(folders: Iterable[str | Path]) -> list[Record]:
+def load(folders: Iterable[str | Path], catalogue: Catalogue) -> list[Record]:
     """Every record in the folders, each run once; a folder holds `runs/*.json`, or is that folder.
 
-    Corrupt and foreign files are named on stderr and left out. Raises `UserError` for a folder that is not there or
-    when there is no record at all.
+    What is derived is added to each: its `label`, and `stale`, whether the source has changed since. Corrupt and
+    foreign files are named on stderr and left out. Raises `UserError` for a folder that is not there or when there is
+    no record at all.
     """
     found: dict[str, Record] = {}
     folders = [Path(folder) for folder in folders]
@@ -62,7 +75,7 @@ def load(folders: Iterable[str | Path]) -> list[Record]:
             if record and (missing := _missing(record)):
                 print(f"aiqvit: skipping {path}: it has no {', '.join(missing)}", file=sys.stderr)
             elif record and found.get(record["id"], {}).get("status") != "done":
-                found[record["id"]] = record
+                found[record["id"]] = _derived(record, catalogue)
     if not found:
         raise UserError(f"no records in {', '.join(map(str, folders))}: run aiqvit.bench first, or name its --out")
     return sorted(found.values(), key=_age)
@@ -90,26 +103,34 @@ def parts(records: Sequence[Record]) -> list[Part]:
 
 
 def cells(records: Sequence[Record]) -> tuple[dict[Key, list[Record]], list[str]]:
-    """The runs of each cell, one a seed, all with the same settings and code; and the ids of those left out.
+    """The runs of each cell, one a seed, all with the same settings and versions; and the ids of those left out.
 
-    Where a cell has runs with other settings or other code, the newest that ended well decides.
+    Where a cell has runs with other settings or versions, the newest that ended well decides, and so within a seed.
     """
     groups: dict[Key, dict[str, list[Record]]] = {}
     for record in records:
-        alike = json.dumps({**record["spec"], "seed": None}, sort_keys=True)
+        alike = json.dumps({k: v for k, v in record["spec"].items() if k not in DRAWN}, sort_keys=True)
         groups.setdefault(key(record), {}).setdefault(alike, []).append(record)
-    chosen, left_out = {}, []
+    chosen = {}
     for where, versions in groups.items():
-        best = max(versions, key=lambda name: max((r["status"] == "done", _age(r)) for r in versions[name]))
-        chosen[where] = sorted(versions.pop(best), key=lambda r: r["spec"]["seed"])
-        left_out += [r["id"] for group in versions.values() for r in group]
-    return chosen, left_out
+        best = max(versions.values(), key=lambda group: max(map(_worth, group)))
+        by_seed = {r["spec"]["seed"]: r for r in sorted(best, key=_worth)}
+        chosen[where] = [by_seed[seed] for seed in sorted(by_seed)]
+    used = {r["id"] for group in chosen.values() for r in group}
+    return chosen, [r["id"] for versions in groups.values() for group in versions.values() for r in group
+                    if r["id"] not in used]
 
 
 def key(record: Record) -> Key:
     """Where the record stands in a table."""
     spec = record["spec"]
-    return spec["model"], spec["method"], variant(record["label"]), spec["bits"]
+    return spec["model"], spec["method"], variant(record), spec["bits"]
+
+
+def _derived(record: Record, catalogue: Catalogue) -> Record:
+    spec = record["spec"]
+    return {**record, "label": label(record, catalogue.title(spec["method"])),
+            "stale": changed_since(record, catalogue.source(spec["method"], spec["task"]))}
 
 
 def _missing(record: Record) -> list[str]:
@@ -119,6 +140,10 @@ def _missing(record: Record) -> list[str]:
 
 def _place(spec: dict) -> tuple[str, str, int]:
     return spec["task"], spec["data"], spec["limit"] or 0
+
+
+def _worth(record: Record) -> tuple:
+    return record["status"] == "done", _age(record)
 
 
 def _age(record: Record) -> tuple[str, str]:

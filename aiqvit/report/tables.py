@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
-from aiqvit.harness.spec import Run
-from aiqvit.harness.store import Record
+from aiqvit.harness.identity.labels import variant
+from aiqvit.harness.identity.spec import Run
+from aiqvit.harness.store.records import Record, changed_since
 from aiqvit.interfaces import UserError
 from aiqvit.report.latex import escape
+from aiqvit.report.marks import marks
+from aiqvit.report.marks import notes as mark_notes
 from aiqvit.report.markup import pipe_table
-from aiqvit.report.published import changes, variant
+from aiqvit.report.published import changes
 
 FORMATS = ("md", "csv", "tex")
 
@@ -38,6 +41,8 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
     `records` are by run id and hold every run of `runs`; `grid` is the name of the ablation that they make up, if any.
     """
     shown = metrics[:headlines]
+    records = {run.spec.id: {**records[run.spec.id], "stale": changed_since(records[run.spec.id], run.source)}
+               for run in runs}
     models = list(dict.fromkeys(r.spec.model for r in runs))
     cells: dict[tuple[str, str], dict[str, list[Record]]] = {}
     for run in runs:
@@ -49,7 +54,8 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
     for (bits, method), row in cells.items():
         others = [printed.get((m, bits, method), "—") for m in beside]
         values = (_cell(row.get(m, []), metric) for m in models for metric in shown)
-        rows.append([bits, method, *values, _minutes(bits, row), *others])
+        mark = marks(r for group in row.values() for r in group)
+        rows.append([bits, method + mark, *values, _minutes(bits, row), *others])
         numbers += [_numbers(bits, method, m, row[m], metrics) for m in models if m in row]
     limit = runs[0].spec.limit
     name = "-".join(filter(None, [label, preset, grid, f"limit{limit}" if limit else ""]))
@@ -68,7 +74,7 @@ def _published(runs: Sequence[Run], metric: str) -> dict[tuple[str, str, str], s
     for run in runs:
         spec, sources = run.spec, {}
         for source, change in changes(spec.task, spec.model, spec.method, spec.bits, metric,
-                                      variant(run.label)).items():
+                                      variant(spec.settings, run.defaults)).items():
             sources.setdefault(f"{change:+.1f}", []).append(source)
         if sources and not run.reference:
             found[spec.model, spec.bits, run.label] = ", ".join(f"{c} ({'; '.join(s)})" for c, s in sources.items())
@@ -116,6 +122,7 @@ def _numbers(bits: str, method: str, model: str, records: Sequence[Record], metr
     row["images"] = done[0]["metrics"]["images"] if done else None
     row["calibration_images"] = records[0]["calibration_images"]
     row["run_ids"] = " ".join(r["id"] for r in records)
+    row["marks"] = marks(records)
     return row
 
 
@@ -153,7 +160,7 @@ def _notes(runs: Sequence[Run], records: Mapping[str, Record]) -> list[str]:
         if record.get("data", {}).get("skipped"):
             skipped = record["data"]["skipped"]
             notes[f"skipped {len(skipped)} broken image files: {', '.join(skipped[:5])}"] = None
-    return list(notes)
+    return [*notes, *mark_notes(records.values())]
 
 
 def _list(values: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiqvit.harness.store import Record
+from aiqvit.harness.store.records import Record
 
 
 def grid(record: Record) -> list[list[str]]:
@@ -16,13 +16,13 @@ def grid(record: Record) -> list[list[str]]:
     return [header, *([_text(entry.get(key, "")) for key in header] for entry in log)]
 
 
-def markdown(record: Record) -> str:
-    """The same as Markdown, under a line that names the run."""
+def markdown(record: Record, label: str) -> str:
+    """The same as Markdown, under a line that names the run; `label` is the method's."""
     if not (rows := grid(record)):
         return ""
     lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     spec = record["spec"]
-    title = f"{spec['model']} {record['label']} {spec['bits']} seed {spec['seed']}, by unit:"
+    title = f"{spec['model']} {label} {spec['bits']} seed {spec['seed']}, by unit:"
     return "\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
 
 

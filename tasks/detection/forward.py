@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +16,13 @@ MASKS = 100  # regions an image whose masks are computed, the best ones first
 def collate(batch: list[Sample]) -> dict[str, list]:
     """Samples as one batch of MMDetection."""
     return {key: [sample[key] for sample in batch] for key in ("inputs", "data_samples")}
+
+
+def of_one_size(batches: Sequence[list[Sample]], count: int) -> list[Sample]:
+    """Of the first `count` samples those that have the commonest size."""
+    samples = [sample for batch in batches for sample in batch][:count]
+    sizes = Counter(sample["inputs"].shape for sample in samples)
+    return [sample for sample in samples if sample["inputs"].shape == sizes.most_common(1)[0][0]]
 
 
 def raw_outputs(model: nn.Module, batch: list[Sample]) -> list[Tensor]:

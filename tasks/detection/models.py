@@ -19,8 +19,6 @@ DATASET = "_base_/datasets/coco_instance.py"
 MODELS: tuple[str, ...] = ("mask_rcnn_swin_t", "mask_rcnn_swin_s", "cascade_mask_rcnn_swin_t",
                            "cascade_mask_rcnn_swin_s")
 
-PREDICTORS = ("rpn_cls", "rpn_reg", "fc_cls", "fc_reg", "conv_logits")  # the layers whose outputs are the predictions
-
 
 def shipped(path: str) -> Any:
     """A config file that MMDetection ships, by its path below `configs`."""
@@ -74,27 +72,10 @@ def build(model: dict[str, Any]) -> nn.Module:
 
 
 def prepare(detector: nn.Module) -> nn.Module:
-    """Make a detector with its weights ready for surgery, in place: blocks opened, layers told their roles."""
+    """Make a detector with its weights ready for surgery, in place: blocks opened, layers of torch's own classes."""
     open_blocks(detector.backbone)
-    detector.backbone.patch_embed.projection.role = "patch_embed"
-    parts = {"neck": detector.neck, "rpn": detector.rpn_head, "roi": detector.roi_head}
     for kind in (nn.Linear, nn.Conv2d):
         for module in detector.modules():
             if isinstance(module, kind):
                 module.__class__ = kind  # MMCV has subclasses that only treat empty inputs differently
-    for part, root in parts.items():
-        for name, module in root.named_modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                module.role = "head" if name.rpartition(".")[2] in PREDICTORS else part
     return detector.eval().requires_grad_(False)
-
-
-def units(detector: nn.Module) -> list[str]:
-    """Reconstruction units in forward order: patch embedding, blocks, patch mergings, each convolution of the FPN."""
-    found = ["backbone.patch_embed"]
-    for i, stage in enumerate(detector.backbone.stages):
-        found += [f"backbone.stages.{i}.blocks.{j}" for j in range(len(stage.blocks))]
-        if stage.downsample is not None:
-            found.append(f"backbone.stages.{i}.downsample")
-    convs = ("lateral_convs", "fpn_convs")
-    return found + [f"neck.{kind}.{i}" for kind in convs for i in range(len(getattr(detector.neck, kind)))]

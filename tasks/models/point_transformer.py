@@ -1,7 +1,7 @@
 """Point Transformer (Zhao et al., ICCV 2021), in the configuration of its widely used re-implementation.
 
 Every level keeps a quarter of the points of the one before. Coordinates, sampling and neighbours are computed outside
-of the layers, once for a batch, and handed to them. A layer's `role` tells surgery what it is.
+of the layers, once for a batch, and handed to them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ class Block(nn.Module):
         self.expand, self.reduce = nn.Linear(width, dim), nn.Linear(dim, width)
         self.query, self.key, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
         self.position, self.gamma = mlp(3, dim, dim), mlp(dim, dim, dim)
-        self.position[0].role = "coordinates"
         self.sum = WeightedSum()
 
     def forward(self, x: Tensor, xyz: Tensor, neighbours: Tensor) -> Tensor:
@@ -124,11 +123,9 @@ class PointTransformer(nn.Module):
                  grouped: bool = True, hidden: Sequence[int] = (256, 64)) -> None:
         super().__init__()
         self.embed = mlp(channels, widths[0], widths[0])
-        self.embed[0].role = "patch_embed"
         self.blocks = nn.ModuleList(Block(width, dim) for width in widths)
         self.downs = nn.ModuleList(Down(a, b, grouped) for a, b in pairwise(widths))
         self.classifier = mlp(self.last_width(widths), *hidden, classes)
-        self.classifier[-1].role = "head"
 
     @staticmethod
     def last_width(widths: Sequence[int]) -> int:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from aiqvit.baselines.apqvit import APQViT, eliminated, searched
 
+from aiqvit.families.opening import quantize_model
 from aiqvit.interfaces import Bits, Job
 from aiqvit.quant.card import scheme_card
-from aiqvit.quant.surgery import quantize_model
 from aiqvit.recon.gradients import probe_loss, traces
 from tests.models import images, tiny, units
 
@@ -43,7 +43,7 @@ def test_every_switch_changes_the_result(settings):
 def test_the_last_searched_range_is_the_best_of_its_grid_for_the_block():
     """The last site of a block is searched with all others as they end up: a plain loop must agree."""
     model, log = tiny("vit"), []
-    raw = quantize_model(copy.deepcopy(model), APQViT().scheme(Job(model, (), [], Bits(4, 4))))
+    raw = quantize_model(copy.deepcopy(model), APQViT().scheme(Job(model, (), [], Bits(4, 4)), ()))
     generator, seen = torch.Generator().manual_seed(0), {}
     gradient = traces(raw, "blocks.0", [raw.blocks[0]], [images(4)], lambda m, x: m(x),
                       lambda out: probe_loss(out, generator))[raw.blocks[0]].gradient

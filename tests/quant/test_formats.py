@@ -35,7 +35,7 @@ def sample(kind: str, shape=(6, 5, 40)) -> torch.Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_codes_are_integers_in_range_and_decode_to_the_fake_quantizer(kind, bits):
     x, q = sample(kind), made(kind, bits)
-    q.observe(x)
+    q.calibrate(x)
     codes = q.encode(x)
     assert codes.dtype == torch.int32
     assert codes.min() >= 0 and codes.max() <= 2**bits - 1
@@ -47,7 +47,7 @@ def test_codes_are_integers_in_range_and_decode_to_the_fake_quantizer(kind, bits
 @pytest.mark.parametrize("bits", BITS)
 def test_uniform_equals_torch_fake_quantize(bits):
     x, q = sample("asymmetric"), Uniform(bits)
-    q.observe(x)
+    q.calibrate(x)
     expected = torch.fake_quantize_per_tensor_affine(x, q.scale.item(), int(q.zero), 0, 2**bits - 1)
     torch.testing.assert_close(q.fake(x), expected, rtol=1e-6, atol=1e-6)
 
@@ -55,12 +55,12 @@ def test_uniform_equals_torch_fake_quantize(bits):
 @pytest.mark.parametrize("axis, groups", [(None, 1), (0, 6), (-1, 40), (-2, 5), (1, 5)])
 def test_each_group_is_quantized_as_if_alone(axis, groups):
     x, q = sample("asymmetric"), Uniform(4, axis)
-    q.observe(x)
+    q.calibrate(x)
     assert q.scale.numel() == groups
     if axis is not None:
         for i in range(groups):
             alone, part = Uniform(4), x.select(axis, i)
-            alone.observe(part)
+            alone.calibrate(part)
             torch.testing.assert_close(q.fake(x).select(axis, i), alone.fake(part))
 
 
@@ -71,7 +71,7 @@ def test_constant_channels_stay_finite(kind, value):
     x[..., 1] = value
     x[..., 2] = 0
     q = made(kind, 4, -1)
-    q.observe(x)
+    q.calibrate(x)
     y = q.fake(x)
     assert y.isfinite().all()
     if kind == "asymmetric":
@@ -82,7 +82,7 @@ def test_constant_channels_stay_finite(kind, value):
 def test_constant_channel_far_from_zero_is_exact():
     x = torch.full((5, 2), 3.0)
     q = Uniform(3, -1, include_zero=False)
-    q.observe(x)
+    q.calibrate(x)
     torch.testing.assert_close(q.fake(x), x, rtol=1e-6, atol=0)
 
 

@@ -42,10 +42,10 @@ def test_the_chosen_range_has_the_least_error_of_all_candidates(observer):
     torch.manual_seed(0)
     x = torch.randn(4, 500) ** 3
     q = Uniform(3, 0, observer)
-    q.observe(x)
+    q.calibrate(x)
     chosen = (q.fake(x) - x).abs().pow(observer.power).mean(1)
     least = torch.full((4,), torch.inf)
-    for low, high in observer.ranges(x):
+    for low, high in observer.ranges(x, 3):
         other = Uniform(3, 0)
         other.set_range(low[:, None], high[:, None])
         least = torch.minimum(least, (other.fake(x) - x).abs().pow(observer.power).mean(1))
@@ -58,7 +58,7 @@ def test_by_token_no_token_counts_more_than_another():
     x[0, 0, 0] = 400.0  # least squares must keep it; for the other 99 tokens everything would be 0
     plain, by_token = (Uniform(4, observer=PercentileMSE((0.99, 1.0), by_token=choice)) for choice in (False, True))
     for q in (plain, by_token):
-        q.observe(x)
+        q.calibrate(x)
     errors = {q: ((q.fake(x) - x).norm(dim=-1) / x.norm(dim=-1)).square().mean() for q in (plain, by_token)}
     assert plain.scale > 20 and by_token.scale < 1
     assert errors[by_token] < 0.1 < 0.9 < errors[plain]
@@ -75,14 +75,14 @@ def test_by_token_on_a_part_of_the_values_the_least_error_wins(search):
         return thinned(off, 300).abs().pow(search.power).mean().item()
 
     chosen, errors = Uniform(3, observer=search), []
-    chosen.observe(x)
-    for low, high in search.ranges(thinned(x, 300)):
+    chosen.calibrate(x)
+    for low, high in search.ranges(thinned(x, 300), 3):
         other = Uniform(3)
         other.set_range(low, high)
         errors.append(error(other))
     assert error(chosen) == pytest.approx(min(errors), rel=1e-5)
     other = Uniform(3, observer=plain)
-    other.observe(x)
+    other.calibrate(x)
     assert error(other) > error(chosen)
 
 
@@ -94,15 +94,15 @@ def test_in_front_of_a_convolution_a_token_is_a_pixel():
     x = torch.randn(2, 50, 16)
     x[0, :3, 0] = 400.0
     tokens = Uniform(4, observer=search)
-    tokens.observe(x)
-    layer.input_quantizer.observe(x.view(2, 10, 5, 16).permute(0, 3, 1, 2))
+    tokens.calibrate(x)
+    layer.input_quantizer.calibrate(x.view(2, 10, 5, 16).permute(0, 3, 1, 2))
     assert layer.input_quantizer.scale == tokens.scale
 
 
 def test_min_max_clips_nothing():
     x = torch.randn(1000)
     q = Uniform(8, observer=MinMax())
-    q.observe(x)
+    q.calibrate(x)
     assert (q.fake(x) - x).abs().max() <= q.scale.item() * 0.51
 
 
@@ -115,7 +115,7 @@ def test_focus_grid_minimises_the_error_of_the_product():
     product(a, v)
     chosen = ((focus.fake(a) - a) @ v).square().mean()
     errors = []
-    for low, high in FocusGrid(steps=12).ranges(a.reshape(1, -1)):
+    for low, high in FocusGrid(steps=12).ranges(a.reshape(1, -1), 3):
         other = DynamicFocusing(3)
         other.set_range(low, high)
         errors.append(((other.fake(a) - a) @ v).square().mean())
@@ -127,8 +127,8 @@ def test_focus_grid_minimises_the_error_of_the_product():
 def test_qdrops_search_tries_every_width_with_every_zero_point(bits):
     torch.manual_seed(0)
     x, last = torch.randn(1, 500), 2**bits - 1
-    quantizer = Uniform(bits, observer=RangeAndZero(bits, steps=20))
-    quantizer.observe(x)
+    quantizer = Uniform(bits, observer=RangeAndZero(steps=20))
+    quantizer.calibrate(x)
     errors = {}
     for i in range(1, 21):
         scale = (x.max() - x.min()) * i / 20 / last
@@ -141,12 +141,12 @@ def test_qdrops_search_tries_every_width_with_every_zero_point(bits):
 
 def test_qdrops_search_of_one_sided_values_keeps_the_zero_point():
     x = torch.rand(1, 500)
-    found = list(RangeAndZero(3, steps=10).ranges(x))
+    found = list(RangeAndZero(steps=10).ranges(x, 3))
     assert len(found) == 10 and all(0 <= low <= high for low, high in found)
 
 
 def test_thinning_sees_every_channel():
-    for channels in (24, 64, 192, 197 * 3):
+    for channels in (24, 64, 192, 197 * 3, 1280, 1155):
         x = torch.arange(channels).float().expand(40, 50, channels)
         assert thinned(x, 20_000).unique().numel() == channels
     assert thinned(torch.rand(3, 3), 100).shape == (1, 9)
@@ -157,7 +157,7 @@ def test_weight_ranges_by_the_output_weigh_columns_by_their_inputs():
     search = PercentileMSE((0.8, 0.9, 1.0), by_output=True)
     layer = QuantLinear(torch.nn.Linear(8, 4), Uniform(8), Uniform(3, 0, search))
     x = torch.randn(64, 8) * torch.tensor([100.0] + [0.1] * 7)
-    layer.input_quantizer.observe(x)
+    layer.input_quantizer.calibrate(x)
     layer.weight_quantizer.mode = "observe"
     with torch.no_grad():
         layer(x)
@@ -165,8 +165,22 @@ def test_weight_ranges_by_the_output_weigh_columns_by_their_inputs():
     error = ((chosen.fake(weight) - weight).square() * power).sum(1)
     for fraction in (0.8, 0.9, 1.0):
         other = Uniform(3, 0, PercentileMSE((fraction,)))
-        other.observe(weight)
+        other.calibrate(weight)
         assert (error <= ((other.fake(weight) - weight).square() * power).sum(1) + 1e-6).all()
     plain = Uniform(3, 0, PercentileMSE((0.8, 0.9, 1.0)))
-    plain.observe(weight)
+    plain.calibrate(weight)
     assert not torch.equal(plain.scale, chosen.scale)
+
+
+def test_the_first_maps_of_a_window_attention_are_those_of_whole_images():
+    torch.manual_seed(0)
+    windows = (torch.rand(24, 1, 1, 1) * 8 * torch.randn(24, 2, 9, 9)).softmax(-1)  # six images of four windows
+    focus = DynamicFocusing(3, observer=FocusGrid(images=2, by_output=False))
+    focus.images = 6
+    focus.calibrate(windows)
+    by_hand = DynamicFocusing(3, observer=FocusGrid(images=8, by_output=False))
+    by_hand.calibrate(windows[:8])  # two images' windows
+    assert torch.equal(focus.b1, by_hand.b1) and torch.equal(focus.b2, by_hand.b2)
+    few = DynamicFocusing(3, observer=FocusGrid(images=2, by_output=False))
+    few.calibrate(windows)
+    assert not torch.equal(few.b2, focus.b2)  # two rows, taken for two images

@@ -5,18 +5,19 @@ import copy
 import pytest
 import torch
 
+from aiqvit.families.opening import quantize_model
 from aiqvit.quant.card import format_card, scheme_card, sites
 from aiqvit.quant.layers import QuantLinear, QuantWeightedSum
 from aiqvit.quant.observers import FocusGrid
 from aiqvit.quant.products import WeightedSum
 from aiqvit.quant.quantizers import DynamicFocusing, LogSqrt2, Uniform
-from aiqvit.quant.shift_log import ShiftUniformLog2
-from aiqvit.quant.surgery import observe, quantize_model
-from aiqvit.quant.twin import Splits, TwinSoftmax
-from tests.models import clouds, tiny_points
+from aiqvit.quant.quantizers.shift_log import ShiftUniformLog2
+from aiqvit.quant.quantizers.twin import Splits, TwinSoftmax
+from aiqvit.quant.site import by_role, spec
+from aiqvit.quant.surgery import calibrate
+from tests.models import clouds, tiny_points, uniform
 
-SCHEME = {"weight": lambda: Uniform(4, 0), "activation": lambda: Uniform(4), "image": lambda: Uniform(8),
-          "post_gelu": lambda: Uniform(4), "post_layernorm": lambda: Uniform(4, -1)}
+SCHEME = uniform(post_gelu=spec(Uniform, 4), post_layernorm=spec(Uniform, 4, -1))
 KINDS = ("classifier", "segmenter")
 
 
@@ -39,7 +40,7 @@ def test_roles_are_those_that_the_layers_name():
     assert roles["classifier.0.input_quantizer"] == roles["blocks.1.query.input_quantizer"] == "other"
     assert roles["blocks.0.sum.left_quantizer"] == "post_softmax" and roles["blocks.0.sum.right_quantizer"] == "value"
     assert isinstance(model.blocks[0].position[0], QuantLinear)
-    observe(model, lambda m: m(clouds()))
+    calibrate(model, lambda m: m(clouds()))
     card = {(row["role"], row["kind"]): row for row in scheme_card(model)}
     assert card["coordinates", "activation"]["quantizer"] == "float"  # coordinates stay in full precision
     assert card["coordinates", "weight"]["bits"] == 4 and card["image", "activation"]["bits"] == 8
@@ -49,12 +50,13 @@ def test_the_card_says_what_a_method_skipped():
     text = format_card(scheme_card(quantize_model(tiny_points("classifier"), SCHEME)))
     assert text.endswith("skipped, no such site in this model: activation post_gelu, activation post_layernorm "
                          "(own ranges and their reparameterization)")
-    model = quantize_model(tiny_points("classifier"), {key: SCHEME[key] for key in ("weight", "activation")})
+    plain = by_role({"default": spec(Uniform, 4, 0)}, {"default": spec(Uniform, 4)})
+    model = quantize_model(tiny_points("classifier"), plain)
     assert all(row["sites"] for row in scheme_card(model))
 
 
 @pytest.mark.parametrize("softmax", (
-    lambda: Uniform(4), lambda: LogSqrt2(4), lambda: ShiftUniformLog2(4), lambda: TwinSoftmax(4, Splits()),
+    lambda: Uniform(4), lambda: LogSqrt2(4), lambda: ShiftUniformLog2(4), lambda: TwinSoftmax(4, None, Splits()),
     lambda: DynamicFocusing(4, observer=FocusGrid(images=2))))
 def test_weighted_sum_by_every_softmax_quantizer(softmax):
     torch.manual_seed(0)
@@ -78,6 +80,6 @@ def test_focusing_interval_is_searched_by_the_error_of_the_sum():
     focus.mode = "observe"
     exact = WeightedSum()(weights, values)
     chosen = (product(weights, values) - exact).norm()
-    for b1, b2 in FocusGrid(images=4).ranges(weights.reshape(1, -1)):
+    for b1, b2 in FocusGrid(images=4).ranges(weights.reshape(1, -1), 3):
         focus.set_range(b1, b2)
         assert (product(weights, values) - exact).norm() >= 0.9999 * chosen

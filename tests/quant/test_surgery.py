@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from aiqvit.families.opening import quantize_model
 from aiqvit.quant.card import format_card, scheme_card, sites
 from aiqvit.quant.layers import QuantConv2d, QuantLinear, QuantMatMul
 from aiqvit.quant.quantizers import Uniform
-from aiqvit.quant.surgery import observe, quantize_model, set_mode
-from tests.models import FAMILIES, images, tiny
+from aiqvit.quant.surgery import calibrate, set_mode
+from tests.models import FAMILIES, images, tiny, uniform
 
-SCHEME = {"weight": lambda: Uniform(4, 0), "activation": lambda: Uniform(4), "image": lambda: Uniform(8)}
+SCHEME = uniform()
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -48,7 +49,7 @@ def test_observe_sets_every_range_and_quantization_changes_the_output(family):
     with torch.no_grad():
         expected = model(images())
         quantized = quantize_model(copy.deepcopy(model), SCHEME)
-        observe(quantized, lambda m: m(images()))
+        calibrate(quantized, lambda m: m(images()))
         assert all(q.mode == "on" for _, q in sites(quantized))
         assert 1e-3 < relative(quantized(images()), expected) < 2
         set_mode(quantized, "off")
@@ -59,15 +60,15 @@ def test_eight_bits_are_nearly_lossless():
     model = tiny("vit")
     with torch.no_grad():
         expected = model(images())
-        quantized = quantize_model(model, {"weight": lambda: Uniform(8, 0), "activation": lambda: Uniform(8)})
-        observe(quantized, lambda m: m(images()))
+        quantized = quantize_model(model, uniform(8, 8))
+        calibrate(quantized, lambda m: m(images()))
         assert relative(quantized(images()), expected) < 0.05
 
 
 def test_card_shows_what_is_off_and_groups_roles():
     model = quantize_model(tiny("vit"), SCHEME)
     assert {row["quantizer"] for row in scheme_card(model)} == {"float"}
-    observe(model, lambda m: m(images()))
+    calibrate(model, lambda m: m(images()))
     text = format_card(scheme_card(model))
     assert "weight      4 bit uniform per channel: patch_embed x1, qkv x2" in text
     assert "activation  8 bit uniform per tensor: image x1" in text
@@ -89,9 +90,3 @@ def test_layers_equal_their_sources_and_the_explicit_product():
     torch.testing.assert_close(y, by_codes)
     a, b = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 6, 5)
     torch.testing.assert_close(QuantMatMul(Uniform(4), Uniform(4), transposed=True)(a, b), a @ b.transpose(-2, -1))
-
-
-def test_gated_attention_is_refused():
-    from timm.layers import Attention
-    with pytest.raises(ValueError, match="gated"):
-        quantize_model(nn.Sequential(Attention(24, 3, gated=True)), SCHEME)

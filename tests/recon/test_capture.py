@@ -5,13 +5,14 @@ import copy
 import pytest
 import torch
 
-from aiqvit.quant.quantizers import Uniform
-from aiqvit.quant.surgery import observe, quantize_model
-from aiqvit.recon.capture import Samples, Spill, chained, unit_inputs, unit_outputs
+from aiqvit.families.opening import quantize_model
+from aiqvit.quant.surgery import calibrate
+from aiqvit.recon.activations import Activations, ActivationStore
+from aiqvit.recon.capture import chained, unit_inputs, unit_outputs
 from aiqvit.recon.walk import walk
-from tests.models import FAMILIES, clouds, images, tiny, tiny_points, units
+from tests.models import FAMILIES, clouds, images, tiny, tiny_points, uniform, units
 
-SCHEME = {"weight": lambda: Uniform(4, 0), "activation": lambda: Uniform(4)}
+SCHEME = uniform()
 BATCHES = [images(4, 0), images(4, 1), images(2, 2)]
 
 
@@ -20,7 +21,7 @@ def call(model, batch):
 
 
 def test_spill_keeps_values_and_stays_within_its_limit():
-    spill = Spill(1000)
+    spill = ActivationStore(1000)
     kept = [spill.keep(torch.full((50,), float(i))) for i in range(8)]  # 200 bytes each
     assert spill.used == 1000 and spill.spilled == 600
     assert [int(t[7]) for t in kept] == list(range(8))
@@ -29,13 +30,13 @@ def test_spill_keeps_values_and_stays_within_its_limit():
 
 
 def test_gather_gives_the_named_samples_with_constants():
-    samples = Samples(Spill(0))  # everything on disk
+    samples = Activations(ActivationStore(0))  # everything on disk
     x = torch.arange(10.0).reshape(10, 1)
     samples.append((x[:4], 7), {"flag": True})
     samples.append((x[4:], 7), {"flag": True})
     args, kwargs = samples.gather([9, 0, 4])
     assert args[0].flatten().tolist() == [9, 0, 4] and args[1] == 7 and kwargs == {"flag": True}
-    assert len(samples) == 10 and samples.spill.used == 0
+    assert len(samples) == 10 and samples.store.used == 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -55,14 +56,14 @@ def test_units_that_follow_each_other_are_found(family):
 def test_walk_gives_what_full_forward_passes_give(family, limit):
     teacher = tiny(family)
     student = quantize_model(copy.deepcopy(teacher), SCHEME)
-    observe(student, lambda m: m(images(8)))
-    for data in walk(student, teacher, units(family), BATCHES, call, Spill(limit)):
-        inputs = unit_inputs(student, data.name, BATCHES, call, Spill(2**30))
-        fp_inputs = unit_inputs(teacher, data.name, BATCHES, call, Spill(2**30))
+    calibrate(student, lambda m: m(images(8)))
+    for data in walk(student, teacher, units(family), BATCHES, call, ActivationStore(limit)):
+        inputs = unit_inputs(student, data.name, BATCHES, call, ActivationStore(2**30))
+        fp_inputs = unit_inputs(teacher, data.name, BATCHES, call, ActivationStore(2**30))
         everything = list(range(10))
         for ours, direct in ((data.inputs, inputs), (data.fp_inputs, fp_inputs)):
             torch.testing.assert_close(ours.gather(everything)[0][0], direct.gather(everything)[0][0])
-        targets = unit_outputs(teacher.get_submodule(data.name), fp_inputs, Spill(2**30))
+        targets = unit_outputs(teacher.get_submodule(data.name), fp_inputs, ActivationStore(2**30))
         torch.testing.assert_close(data.targets.gather(everything)[0][0], targets.gather(everything)[0][0])
         for parameter in data.unit.parameters():  # what reconstruction changes reaches the next unit
             parameter.data.mul_(0.9)
@@ -71,9 +72,9 @@ def test_walk_gives_what_full_forward_passes_give(family, limit):
 def test_target_fp_of_q_uses_the_quantized_inputs():
     teacher = tiny("vit")
     student = quantize_model(copy.deepcopy(teacher), SCHEME)
-    observe(student, lambda m: m(images(8)))
-    data = list(walk(student, teacher, units("vit"), BATCHES, call, Spill(2**30), "fp_of_q"))[2]
-    expected = unit_outputs(teacher.get_submodule(data.name), data.inputs, Spill(2**30))
+    calibrate(student, lambda m: m(images(8)))
+    data = list(walk(student, teacher, units("vit"), BATCHES, call, ActivationStore(2**30), "fp_of_q"))[2]
+    expected = unit_outputs(teacher.get_submodule(data.name), data.inputs, ActivationStore(2**30))
     torch.testing.assert_close(data.targets.gather([3])[0][0], expected.gather([3])[0][0])
 
 
@@ -106,13 +107,34 @@ def test_units_with_other_inputs_are_linked_only_when_these_do_not_depend_on_uni
 def test_walk_through_units_with_several_inputs(kind):
     teacher, batches = tiny_points(kind), [clouds(4, 0), clouds(4, 1), clouds(2, 2)]
     student = quantize_model(copy.deepcopy(teacher), SCHEME)
-    observe(student, lambda m: m(batches[0]))
-    for data in walk(student, teacher, teacher.units(), batches, call, Spill(2**30)):
+    calibrate(student, lambda m: m(batches[0]))
+    for data in walk(student, teacher, teacher.units(), batches, call, ActivationStore(2**30)):
         for ours, model in ((data.inputs, student), (data.fp_inputs, teacher)):
-            direct = unit_inputs(model, data.name, batches, call, Spill(2**30))
+            direct = unit_inputs(model, data.name, batches, call, ActivationStore(2**30))
             (mine, kwargs), (wanted, _) = ours.gather([9, 0, 4, 3]), direct.gather([9, 0, 4, 3])
             assert kwargs == {} and len(mine) == len(wanted)
             for a, b in zip(mine, wanted, strict=True):
                 torch.testing.assert_close(a, b)
         for parameter in data.unit.parameters():
             parameter.data.mul_(0.9)
+
+
+def test_what_all_samples_share_is_kept_a_batch_and_told_apart_by_content():
+    rope = [torch.full((6, 2), float(i)) for i in range(2)]
+    found = Activations(ActivationStore(2**20))
+    for i in range(2):
+        found.append((torch.arange(6.0)[:, None] + 10 * i,), {"rope": rope[i], "mask": None})  # as long as a batch
+    first, second = found.gather([1, 3])[1]["rope"], found.gather([7])[1]["rope"]
+    assert torch.equal(first, rope[0]) and torch.equal(second, rope[1])
+    assert found.stackable([0, 7, 2, 8]) == [[0, 2], [7, 8]]
+    same = Activations(ActivationStore(2**20))
+    for _ in range(2):
+        same.append((torch.rand(3, 4),), {"rope": torch.ones(5, 2)})  # equal content, another tensor
+    assert same.stackable(range(6)) == [list(range(6))]
+
+
+def test_a_mask_of_each_sample_goes_with_its_sample():
+    found = Activations(ActivationStore(2**20))
+    found.append((torch.arange(4.0)[:, None],), {"attn_mask": torch.arange(4.0).view(4, 1, 1, 1)})
+    args, kwargs = found.gather([2, 0])
+    assert args[0].flatten().tolist() == kwargs["attn_mask"].flatten().tolist() == [2, 0]

@@ -6,17 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from aiqvit.method import settle
+from aiqvit.families.opening import quantize_model
+from aiqvit.method import merge
 from aiqvit.quant.layers import QuantLinear
 from aiqvit.quant.quantizers import Uniform
-from aiqvit.quant.surgery import observe, quant_layers, quantize_model
-from aiqvit.recon.capture import Samples, Spill
-from aiqvit.recon.loop import Schedule, evaluate
-from aiqvit.recon.losses import LOSSES
+from aiqvit.quant.surgery import calibrate, quant_layers
+from aiqvit.recon.activations import Activations, ActivationStore
+from aiqvit.recon.loop import Schedule, evaluate, groups_of
 from aiqvit.recon.lowrank import FORMS, LowRank, RankMixture, candidate_ranks
+from aiqvit.recon.objective import objective
 from aiqvit.recon.ranks import SearchConfig, _second_order, search_ranks
 from aiqvit.recon.walk import UnitData, walk
-from tests.models import images, tiny, units
+from tests.models import images, tiny, uniform, units
 
 
 def layer_of(seed: int = 0) -> QuantLinear:
@@ -50,14 +51,14 @@ def test_forms_and_what_is_left_after_settling(form):
     explicit = {"merged": lambda: q.fake(start + product), "outside": lambda: q.fake(start) + product,
                 "qllm": lambda: q.fake(start) + product / 3}[form]()
     torch.testing.assert_close(trained, explicit.detach())
-    settle(layer)
+    merge(layer)
     left = layer.quantized_weight().detach()
     if form == "qllm":
         torch.testing.assert_close(layer.weight, (start + product / 3).detach())
     else:
         torch.testing.assert_close(left, trained)
+    assert layer.compensation is None and (layer.offset is not None) == (form == "outside")
     if form != "outside":
-        assert layer.compensation is None
         assert torch.equal(left, q.decode(q.encode(layer.weight)))
 
 
@@ -94,18 +95,18 @@ def test_candidate_ranks_fit_the_layer():
 
 def block_data() -> UnitData:
     teacher = tiny("vit")
-    student = quantize_model(copy.deepcopy(teacher), {
-        "weight": lambda: Uniform(3, 0), "activation": lambda: Uniform(8)})
-    observe(student, lambda m: m(images(8)))
-    return list(walk(student, teacher, units("vit"), [images(8)], lambda m, b: m(b), Spill(2**30)))[1]
+    student = quantize_model(copy.deepcopy(teacher), uniform(3, 8))
+    calibrate(student, lambda m: m(images(8)))
+    return list(walk(student, teacher, units("vit"), [images(8)], lambda m, b: m(b), ActivationStore(2**30)))[1]
 
 
 @pytest.mark.parametrize("second_order", (0.0, 1e-3))
 def test_search_leaves_a_candidate_in_every_layer(second_order):
     data = block_data()
     layers = dict(quant_layers(data.unit))
-    config = SearchConfig(Schedule(4, 4, "mse"), (2, 5), True, "merged", 0.1, 0.03, 0.05, second_order)
-    found = search_ranks(data, layers, config, [], torch.Generator().manual_seed(0), lambda: None, lambda i, t: i)
+    config = SearchConfig(Schedule(4, 4, objective("mse")), (2, 5), True, "merged", 0.1, 0.03, 0.05, second_order)
+    found = search_ranks(data, layers, config, [], torch.Generator().manual_seed(0),
+                         torch.Generator().manual_seed(0), lambda: None, lambda i, t: i)
     assert set(found) == {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"}
     for name, (rank, shares) in found.items():
         assert rank in (2, 5, 24) and layers[name].compensation.rank == rank
@@ -120,10 +121,10 @@ def test_second_order_gradient_equals_the_total_derivative_after_one_step():
     alpha = nn.Parameter(torch.tensor([0.3], dtype=torch.float64))
     original = unit.forward
     unit.forward = lambda x: original(x) * alpha
-    inputs, targets = Samples(Spill(2**20)), Samples(Spill(2**20))
+    inputs, targets = Activations(ActivationStore(2**20)), Activations(ActivationStore(2**20))
     inputs.append((torch.randn(6, 3, dtype=torch.float64),))
     targets.append((torch.randn(6, 2, dtype=torch.float64),))
-    data, loss, rate = UnitData("unit", unit, inputs, inputs, targets), LOSSES["mse"], 0.3
+    data, loss, rate = UnitData("unit", unit, inputs, inputs, targets), objective("mse"), 0.3
     start, factors = unit.weight.detach().clone(), (unit.weight,)
     (ours,) = _second_order(data, factors, [alpha], [0, 1, 2], [3, 4, 5], rate, loss)
     torch.testing.assert_close(unit.weight.detach(), start)
@@ -137,3 +138,17 @@ def test_second_order_gradient_equals_the_total_derivative_after_one_step():
 
     numeric = (unrolled(0.3 + 1e-5) - unrolled(0.3 - 1e-5)) / 2e-5
     assert ours.item() == pytest.approx(numeric, rel=1e-3)
+
+
+def test_one_learning_rate_moves_the_weight_equally_far_at_every_rank():
+    torch.manual_seed(0)
+    layer, moves = layer_of(), []
+    weight = torch.randn(192, 192) / 14
+    for rank in (20, 60, 100, 192):
+        term = LowRank(weight, rank)
+        groups = groups_of(term.trainables(layer.weight_quantizer), 0.03)
+        optimizer = torch.optim.Adam([{"params": list(g.parameters), "lr": g.rate} for g in groups])
+        (term.delta(weight) * torch.randn(192, 192)).sum().backward()
+        optimizer.step()
+        moves.append(term.delta(weight).square().mean().sqrt().item())
+    assert max(moves) < 1.25 * min(moves)

@@ -6,20 +6,22 @@ import math
 import pytest
 import torch
 
+from aiqvit.families.opening import quantize_model
 from aiqvit.quant.quantizers import Uniform
-from aiqvit.quant.surgery import observe, quant_layers, quantize_model
-from aiqvit.recon.capture import Spill
+from aiqvit.quant.surgery import calibrate, quant_layers
+from aiqvit.recon.activations import ActivationStore
 from aiqvit.recon.loop import Schedule
+from aiqvit.recon.objective import objective
 from aiqvit.recon.rounded import RoundingRates, train_rounding
-from aiqvit.recon.rounding import AdaRound, RoundingPenalty, place_rounding, settle_rounding
+from aiqvit.recon.rounding import AdaRound, RoundingPenalty, harden, place_rounding
 from aiqvit.recon.walk import walk
-from tests.models import images, tiny, units
+from tests.models import images, tiny, uniform, units
 
 
 def observed(bits: int = 3) -> tuple[torch.Tensor, Uniform]:
     torch.manual_seed(0)
     weight, quantizer = torch.randn(6, 10), Uniform(bits, 0)
-    quantizer.observe(weight)
+    quantizer.calibrate(weight)
     quantizer.mode = "on"
     return weight, quantizer
 
@@ -85,7 +87,7 @@ def test_gradient_of_alpha_against_finite_differences():
 def test_half_of_the_elements_are_dropped_only_while_gradients_flow():
     torch.manual_seed(0)
     x, quantizer = torch.rand(200, 200) + 0.01, Uniform(2)
-    quantizer.observe(x)
+    quantizer.calibrate(x)
     quantizer.mode, quantizer.drop = "on", 0.5
     assert 0.48 < (quantizer(x) == x).float().mean() < 0.52
     assert not torch.equal(quantizer(x), quantizer(x))
@@ -95,11 +97,11 @@ def test_half_of_the_elements_are_dropped_only_while_gradients_flow():
 
 def test_training_lowers_the_error_and_leaves_hard_weights():
     teacher = tiny("vit")
-    student = quantize_model(copy.deepcopy(teacher), {
-        "weight": lambda: Uniform(3, 0), "activation": lambda: Uniform(8)})
-    observe(student, lambda m: m(images(8)))
-    data = list(walk(student, teacher, units("vit"), [images(8)], lambda m, b: m(b), Spill(2**30)))[1]
-    losses = train_rounding(data, Schedule(150, 8), RoundingRates(0.03, 1e-3), torch.Generator().manual_seed(0),
+    student = quantize_model(copy.deepcopy(teacher), uniform(3, 8))
+    calibrate(student, lambda m: m(images(8)))
+    data = list(walk(student, teacher, units("vit"), [images(8)], lambda m, b: m(b), ActivationStore(2**30)))[1]
+    losses = train_rounding(data, Schedule(150, 8, objective("mse")), RoundingRates(0.03, 1e-3),
+                            torch.Generator().manual_seed(0),
                             lambda items, text: items)
     assert losses["kept"] and losses["loss_after"] < 0.9 * losses["loss_before"]
     for _, layer in quant_layers(data.unit):
@@ -108,11 +110,11 @@ def test_training_lowers_the_error_and_leaves_hard_weights():
 
 
 def test_placing_and_settling_without_training_rounds_to_nearest():
-    model = quantize_model(tiny("vit"), {"weight": lambda: Uniform(4, 0), "activation": lambda: Uniform(8)})
-    observe(model, lambda m: m(images(4)))
+    model = quantize_model(tiny("vit"), uniform(4, 8))
+    calibrate(model, lambda m: m(images(4)))
     layers = [layer for _, layer in quant_layers(model)]
     expected = [layer.weight_quantizer.fake(layer.weight) for layer in layers]
     place_rounding(layers)
-    settle_rounding(layers)
+    harden(layers)
     for layer, weight in zip(layers, expected, strict=True):
         torch.testing.assert_close(layer.weight, weight)

@@ -2,14 +2,13 @@
 
 import pytest
 
-from aiqvit.quant.quantizers import Uniform
-from aiqvit.quant.surgery import quantize_model
+from aiqvit.families.opening import quantize_model
 from aiqvit.recon.walk import gives_logits, is_head
-from tests.models import FAMILIES, tiny, tiny_points, units
+from tests.models import FAMILIES, tiny, tiny_points, uniform, units
 
 
 def counted(model, names):
-    model = quantize_model(model, dict.fromkeys(("weight", "activation", "image"), lambda: Uniform(4)))
+    model = quantize_model(model, uniform())
     parts = {name: model.get_submodule(name) for name in names}
     return [n for n, u in parts.items() if gives_logits(u)], [n for n, u in parts.items() if is_head(u)]
 

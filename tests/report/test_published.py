@@ -137,12 +137,6 @@ def test_every_cell_is_in_the_papers_text(shared):
     assert found == Counter(r["value"] for r in published.rows() if r["table"])
 
 
-def test_variants():
-    assert published.variant("AIQViT") == published.variant("AIQViT [lowrank=on,dfq=on,curriculum=on]") == ""
-    assert published.variant("AIQViT [lowrank=on,dfq=off,curriculum=on]") == "dfq=off"
-    assert published.variant("AIQViT [ranks=20,60,100]") == "ranks=20,60,100"
-
-
 def test_changes_are_relative_to_the_sources_own_full_precision():
     found = published.changes("imagenet", "deit_tiny", "aiqvit", "3/3", "top1")
     assert {source: round(value, 1) for source, value in found.items()} == {"AIQViT": -33.7}
@@ -151,13 +145,13 @@ def test_changes_are_relative_to_the_sources_own_full_precision():
 
 
 def test_a_column_appears_for_models_with_published_numbers():
-    shown = table(make("repqvit", "deit_tiny", 70.0, label="Fake_1"), make("repqvit", "b", 70.0, label="Fake_1"),
-                  make("repqvit", "deit_tiny", 70.0, label="Fake_1 [x=1]"))
+    shown = table(make("repqvit", "deit_tiny", 70.0), make("repqvit", "b", 70.0),
+                  make("repqvit", "deit_tiny", 70.0, x=1))
     assert shown.header[-2:] == ["Minutes", "deit_tiny published"]
     assert [row[-1] for row in shown.rows] == ["-14.8 (AIQViT; RepQ-ViT)", "—"]
     assert any(note.startswith("published:") for note in shown.notes)
 
 
 def test_an_ablation_stands_beside_its_published_row():
-    shown = table(make("aiqvit", "deit_tiny", 70.0, "3/3", label="AIQViT [lowrank=on,dfq=off,curriculum=on]"))
+    shown = table(make("aiqvit", "deit_tiny", 70.0, "3/3", dfq=False))
     assert [row[-1] for row in shown.rows] == ["-45.6 (AIQViT)"]

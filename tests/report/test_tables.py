@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from aiqvit.harness.spec import Run, RunSpec
+from aiqvit.harness.identity.spec import Run, RunSpec
 from aiqvit.interfaces import Method, UserError
 from aiqvit.report import tables
 
@@ -15,22 +15,25 @@ class Fake(Method):
     note = "50% & more"
 
 
-def make(method, model, top1, bits="4/4", seed=0, status="done", label=None):
-    spec = RunSpec("imagenet", model, "w", "d", method, {}, "c", "quick", bits, seed, None, "cpu", 1)
+def make(method, model, top1, bits="4/4", seed=0, status="done", title=None, made_by="s", coverage=None, **settings):
+    """A run, and its record made by another source than the run's when `made_by` is not "s"; all settings differ."""
+    spec = RunSpec("imagenet", model, "w", "d", "t", "c", method, settings, "v", "quick", bits, seed, None, "cpu", 1)
     fp32 = {"top1": 80.0, "top5": 95.0}
     record = {
         "id": spec.id,
         "status": status,
-        "spec": {"bits": bits},
+        "spec": {"bits": bits, "model": model},
         "metrics": {"top1": top1, "top5": top1, "images": 10} if status == "done" else {},
         "fp32": fp32,
         "times": {"quantize": 90.0},
         "calibration_images": 32,
         "data": {"val": 10, "skipped": []},
-        "manifest": {"packages": {"torch": "2"}},
+        "manifest": {"packages": {"torch": "2"}, "source": made_by},
+        "coverage": coverage,
         "error": {"type": "Diverged", "message": "blocks.0: nan"},
     }
-    return Run(spec, Fake(), label or method), record
+    kind = type("Titled", (Fake,), {"title": title or method})
+    return Run(spec, kind(), dict.fromkeys(settings, "its own"), source="s"), record
 
 
 def table(*pairs):
@@ -41,11 +44,11 @@ def table(*pairs):
 @pytest.fixture
 def mixed():
     return table(
-        make("fp32", "a", 80.0, "32/32", label="Full precision"),
+        make("fp32", "a", 80.0, "32/32", title="Full precision"),
         make("fake", "a", 70.0, seed=0),
         make("fake", "a", 72.0, seed=1),
         make("other", "a", 0.0, status="failed"),
-        make("fp32", "b_x", 80.0, "32/32", label="Full precision"),
+        make("fp32", "b_x", 80.0, "32/32", title="Full precision"),
         make("fake", "b_x", 81.0),
     )
 

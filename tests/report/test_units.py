@@ -3,7 +3,6 @@
 from aiqvit.report.units import markdown
 
 RECORD = {
-    "label": "AIQViT",
     "spec": {"model": "m", "bits": "3/3", "seed": 0},
     "log": [
         {"unit": "patch_embed", "loss_before": 0.25, "kept": True, "ranks": {"proj": [40, [0.1, 0.9]]}},
@@ -13,7 +12,7 @@ RECORD = {
 
 
 def test_every_logged_value_has_its_place():
-    lines = markdown(RECORD).splitlines()
+    lines = markdown(RECORD, "AIQViT").splitlines()
     assert lines[0] == "m AIQViT 3/3 seed 0, by unit:"
     assert lines[2] == "| unit | loss_before | kept | ranks | b1 | b2 |"
     assert lines[4] == "| patch_embed | 0.25 | yes | proj 40 |  |  |"
@@ -21,4 +20,4 @@ def test_every_logged_value_has_its_place():
 
 
 def test_nothing_logged_gives_nothing():
-    assert markdown({**RECORD, "log": []}) == ""
+    assert markdown({**RECORD, "log": []}, "AIQViT") == ""

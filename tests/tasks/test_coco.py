@@ -16,11 +16,12 @@ from aiqvit.tasks.detection.data import ANNOTATIONS, CocoFolder  # noqa: E402
 from aiqvit.tasks.mini import coco as mini  # noqa: E402
 from aiqvit.tasks.mini.scenes import NAMES, SIDE  # noqa: E402
 
-from aiqvit.interfaces import Diverged, UserError  # noqa: E402
+from aiqvit.families.opening import quantize_model  # noqa: E402
+from aiqvit.interfaces import Bits, Diverged, UserError  # noqa: E402
 from aiqvit.quant.card import sites  # noqa: E402
-from aiqvit.quant.quantizers import Uniform  # noqa: E402
-from aiqvit.quant.surgery import quantize_model  # noqa: E402
+from aiqvit.quant.policy import BitPolicy  # noqa: E402
 from tests.detection import ground_truth, small_coco  # noqa: E402
+from tests.models import uniform  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -197,8 +198,28 @@ def test_pictures_show_both_models_side_by_side(task, subject, tmp_path):
 
 
 def test_predictors_can_keep_eight_bits(task):
-    scheme = {"weight": lambda: Uniform(4, 0), "activation": lambda: Uniform(4)}
-    model = quantize_model(task.load("mini_mask_rcnn_swin_head8").model, scheme)
+    subject = task.load("mini_mask_rcnn_swin_head8")
+    model = quantize_model(subject.model, uniform(), BitPolicy(Bits(4, 4), subject.bit_rules))
     assert {q.bits for _, q in sites(model) if q.role == "head"} == {8}
-    assert {q.bits for _, q in sites(model) if q.role != "head"} == {4}
+    assert {q.bits for _, q in sites(model) if q.role not in ("head", "image")} == {4}
     assert task.resolve("all") == list(mini.MODELS)
+
+
+def test_all_samples_asked_for_are_joined_where_they_have_one_size(task, subject):
+    batches = task.calibration(subject, 12, 0)
+    assert [len(batch) for batch in batches] == [8, 4]
+    assert len(task.join(batches, 10)) == 10
+    narrow = [dict(sample, inputs=sample["inputs"][:, :, :64]) for sample in batches[0][:3]]
+    assert len(task.join([narrow, *batches], 12)) == 9  # the commonest size
+
+
+def test_a_record_says_on_how_many_images_ranges_were_found(tmp_path, folder, monkeypatch):
+    from aiqvit.bench import main
+
+    monkeypatch.setattr(mini, "prepare", lambda: folder)
+    assert main(["--task", "coco", "--data", "mini", "--model", "mini_mask_rcnn_swin", "--method", "minmax", "--bits",
+                 "8/8", "--limit", "1", "--out", str(tmp_path)]) == 0
+    (record,) = (json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*minmax*"))
+    assert record["calibration_images"] == record["range_images"] == 12
+    assert record["coverage"]["quantized"] > 0.85 and record["coverage"]["missed"] == 0
+    assert 0 < record["coverage"]["declared"] < 0.15  # the transposed convolution of the mask head

@@ -10,17 +10,20 @@ import torch
 pytest.importorskip("mmdet")
 
 from aiqvit.tasks.detection import models  # noqa: E402
-from aiqvit.tasks.detection.forward import raw_outputs  # noqa: E402
+from aiqvit.tasks.detection.forward import of_one_size, raw_outputs  # noqa: E402
 from aiqvit.tasks.mini import coco as mini  # noqa: E402
 from aiqvit.tasks.weights import load_state, read_state  # noqa: E402
 
+from aiqvit.families.opening import open_model, quantize_model  # noqa: E402
 from aiqvit.interfaces import Bits, Job  # noqa: E402
+from aiqvit.quant.anatomy import units_of  # noqa: E402
 from aiqvit.quant.card import scheme_card, sites  # noqa: E402
-from aiqvit.quant.quantizers import Uniform  # noqa: E402
-from aiqvit.quant.surgery import observe, quantize_model  # noqa: E402
-from aiqvit.recon.capture import Spill, chained, unit_inputs  # noqa: E402
+from aiqvit.quant.surgery import calibrate  # noqa: E402
+from aiqvit.recon.activations import ActivationStore  # noqa: E402
+from aiqvit.recon.capture import chained, unit_inputs  # noqa: E402
 from aiqvit.recon.walk import walk  # noqa: E402
 from aiqvit.registry import METHODS  # noqa: E402
+from tests.models import uniform  # noqa: E402
 
 METHOD_NAMES = [name for name in METHODS.names() if name != "fp32"]
 UNITS = ("backbone.patch_embed", "backbone.stages.0.blocks.1", "backbone.stages.1.downsample", "neck.fpn_convs.0")
@@ -47,7 +50,8 @@ def quantized(method, detector, bits):
     torch.manual_seed(0)
     cls = METHODS.get(method)
     batches = [samples(2, 32, 32, 0), samples(1, 32, 64, 1), samples(1, 64, 32, 2)]
-    job = Job(copy.deepcopy(detector), UNITS, batches, Bits.parse(bits), forward=raw_outputs)
+    job = Job(copy.deepcopy(detector), UNITS, batches, Bits.parse(bits), forward=raw_outputs,
+              join=of_one_size)
     return cls(**cls.presets.get("smoke", {})).quantize(job)
 
 
@@ -77,15 +81,15 @@ def test_a_whole_run_quantizes_every_site_with_at_most_2b_codes(method, detector
 
 
 def test_units_of_a_walk_get_what_full_forward_passes_bring(detector):
-    scheme = {"weight": lambda: Uniform(4, 0), "activation": lambda: Uniform(4)}
+    scheme = uniform()
     batches = [samples(2, 32, 32, 0), samples(1, 32, 64, 1)]
-    student, names = quantize_model(copy.deepcopy(detector), scheme), models.units(detector)
-    observe(student, lambda m: raw_outputs(m, batches[0]))
+    student, names = quantize_model(copy.deepcopy(detector), scheme), units_of(open_model(copy.deepcopy(detector)))
+    calibrate(student, lambda m: raw_outputs(m, batches[0]))
     linked = chained(detector, names, batches[0], raw_outputs)
     assert [name for name in names if name not in linked] == [names[0], *names[-6:]]
-    for data in walk(student, detector, names, batches, raw_outputs, Spill(2**30)):
+    for data in walk(student, detector, names, batches, raw_outputs, ActivationStore(2**30)):
         for ours, model in ((data.inputs, student), (data.fp_inputs, detector)):
-            direct = unit_inputs(model, data.name, batches, raw_outputs, Spill(2**30))
+            direct = unit_inputs(model, data.name, batches, raw_outputs, ActivationStore(2**30))
             for (mine, _), (wanted, _) in zip(ours.calls(), direct.calls(), strict=True):
                 torch.testing.assert_close(mine, wanted)
         for parameter in data.unit.parameters():  # what reconstruction changes reaches the next unit
@@ -112,6 +116,6 @@ def test_same_seed_same_numbers_bit_for_bit(method, detector):
 def test_fisher_weights_of_every_image_are_kept_apart(detector):
     cls = METHODS.get("brecq")
     job = Job(copy.deepcopy(detector), UNITS[:2], [samples(1, 64, 64, 0), samples(1, 32, 64, 1)], Bits(4, 4),
-              forward=raw_outputs)
+              forward=raw_outputs, join=of_one_size)
     cls(**cls.presets["smoke"], loss="fisher").quantize(job)
     assert [entry["unit"] for entry in job.log] == list(UNITS[:2])

@@ -1,6 +1,5 @@
 """The two point-cloud tasks on tiny folders in the official layouts: reading, wrong input, metrics, training."""
 
-import json
 import os
 
 import numpy as np
@@ -15,11 +14,10 @@ from aiqvit.tasks.shapenetpart import PARTS, ShapeNetPart, shape_iou
 from safetensors.torch import save_file
 
 from aiqvit.bench import main as bench
-from aiqvit.harness.options import choose_methods
+from aiqvit.harness.launch.options import choose_methods
 from aiqvit.interfaces import Diverged, UserError
 
 VAL = "train_test_split/shuffled_val_file_list.json"
-CLASSES = ("airplane", "night_stand", "xbox")
 
 
 def quiet(items, *_, **__):
@@ -32,38 +30,6 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("AIQVIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("aiqvit.tasks.points.POINTS", 24)
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def modelnet(tmp_path):
-    """Three classes with four training and two test shapes each, 30 points a shape."""
-    root, rng = tmp_path / "modelnet", np.random.default_rng(0)
-    for name in CLASSES:
-        (root / name).mkdir(parents=True)
-        for i in range(6):
-            np.savetxt(root / name / f"{name}_{i:04d}.txt", rng.standard_normal((30, 6)), "%.5f", ",")
-    (root / "modelnet40_shape_names.txt").write_text("\n".join(CLASSES))
-    for split, numbers in (("train", range(4)), ("test", range(4, 6))):
-        (root / f"modelnet40_{split}.txt").write_text("\n".join(f"{n}_{i:04d}" for n in CLASSES for i in numbers))
-    return root
-
-
-@pytest.fixture
-def shapenet(tmp_path):
-    """Two of the sixteen categories, three training, one val and two test shapes each."""
-    root, rng = tmp_path / "shapenet", np.random.default_rng(0)
-    lists = {"train": [], "val": [], "test": []}
-    (root / "train_test_split").mkdir(parents=True)
-    for folder, first, parts in (("02773838", 4, 2), ("03642806", 28, 2)):
-        (root / folder).mkdir()
-        for i, split in enumerate(("train",) * 3 + ("val",) + ("test",) * 2):
-            rows = np.concatenate([rng.standard_normal((30, 6)), first + rng.integers(0, parts, (30, 1))], axis=1)
-            np.savetxt(root / folder / f"shape{i}.txt", rows, "%.6f")
-            lists[split].append(f"shape_data/{folder}/shape{i}")
-    (root / "synsetoffset2category.txt").write_text("Bag\t02773838\nLaptop\t03642806\n")
-    for split, names in lists.items():
-        (root / "train_test_split" / f"shuffled_{split}_file_list.json").write_text(json.dumps(names))
-    return root
 
 
 def weights(path, task):
@@ -155,14 +121,17 @@ def test_quick_steps_see_few_of_the_large_shapes(modelnet):
     assert choice.build("quick", large.limits("quick")).batch == 2
     assert choice.build("paper", large.limits("paper")).batch == choice.method.batch == 64
     assert large.limits("quick") and not ModelNet40("mini").limits("quick")
+    (apqvit,) = choose_methods("apqvit")
+    assert apqvit.method.score_images == 0 and not apqvit.method.presets["quick"].get("score_images")  # all of them
+    assert apqvit.build("quick", large.limits("quick")).score_images == 2
+    assert apqvit.build("quick").score_images == 0
 
 
-def test_another_list_is_another_label_and_checksum(modelnet):
+def test_another_list_is_another_label(modelnet):
     (modelnet / "few.txt").write_text("xbox_0000\nairplane_0005\n")
     task = ModelNet40(str(modelnet / "few.txt"))
     assert task.label == "modelnet40-few" and [shape.label for shape in task.val] == [2, 0]
-    whole = ModelNet40(str(modelnet))
-    assert task.checksum != whole.checksum and ModelNet40(str(modelnet / "modelnet40_test.txt")).label == whole.label
+    assert ModelNet40(str(modelnet / "modelnet40_test.txt")).label == ModelNet40(str(modelnet)).label
 
 
 def test_accuracy_is_over_shapes_and_over_classes():

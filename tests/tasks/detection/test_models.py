@@ -12,12 +12,13 @@ pytest.importorskip("mmdet")
 from aiqvit.tasks.detection import models  # noqa: E402
 from aiqvit.tasks.mini import coco  # noqa: E402
 
+from aiqvit.families.opening import open_model, quantize_model  # noqa: E402
+from aiqvit.quant.anatomy import norm_readers, units_of  # noqa: E402
 from aiqvit.quant.card import scheme_card  # noqa: E402
 from aiqvit.quant.layers import QuantLayer, QuantMatMul  # noqa: E402
-from aiqvit.quant.quantizers import Uniform  # noqa: E402
-from aiqvit.quant.surgery import norm_pairs, quantize_model  # noqa: E402
+from tests.models import uniform  # noqa: E402
 
-SCHEME = {"weight": lambda: Uniform(4, 0), "activation": lambda: Uniform(4), "image": lambda: Uniform(8)}
+SCHEME = uniform()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,7 +79,7 @@ def test_every_conv_linear_and_product_has_its_role(name):
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert all(isinstance(layer, QuantLayer) for layer in layers)
     assert sum(isinstance(m, QuantMatMul) for m in model.modules()) == 12
-    assert len(list(norm_pairs(model))) == 14
+    assert len(list(norm_readers(model))) == 14
     counts = Counter({(r["kind"], r["role"]): r["sites"] for r in scheme_card(model) if r["sites"]})
     for role in ("query", "key", "value", "post_softmax", "proj_in", "post_gelu"):
         assert counts["activation", role] == 6
@@ -91,7 +92,7 @@ def test_every_conv_linear_and_product_has_its_role(name):
 
 def test_units_follow_the_forward_order(detector):
     model, called = models.prepare(copy.deepcopy(detector)), []
-    units = models.units(model)
+    units = list(units_of(open_model(model)))
     for name in units:
         model.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
     with torch.no_grad():

@@ -1,0 +1,29 @@
+"""A method in a table: its title with the settings that differ from those that it has by itself, never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+BITS = "bits:"  # how settings begin that go over the bits of single roles or layers; they have no default
+
+
+def label(title: str, settings: Mapping[str, Any], defaults: Mapping[str, Any], leave_out: Collection[str] = ()) -> str:
+    """`AIQViT [rank=20]`, or `AIQViT` when nothing differs."""
+    changed = variant(settings, defaults, leave_out)
+    return f"{title} [{changed}]" if changed else title
+
+
+def variant(settings: Mapping[str, Any], defaults: Mapping[str, Any], leave_out: Collection[str] = ()) -> str:
+    """`dfq=off,rank=20`: the settings that differ, and bits of layers, in order, as they are typed."""
+    return ",".join(f"{name}={_typed(value)}" for name, value in settings.items()
+                    if name not in leave_out and (name.startswith(BITS) or name in defaults
+                                                  and _typed(value) != _typed(defaults[name])))
+
+
+def _typed(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list | tuple):  # a tuple here is a list in JSON
+        return ",".join(map(_typed, value))
+    return "none" if value is None else str(value)

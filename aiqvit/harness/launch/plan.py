@@ -1,0 +1,106 @@
+"""A grid of runs: what a request means on one task."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from aiqvit.families.opening import check
+from aiqvit.harness.identity.labels import BITS
+from aiqvit.harness.identity.sources import code_hash
+from aiqvit.harness.identity.spec import REFERENCE, Run, RunSpec, version_text
+from aiqvit.harness.launch.options import Choice
+from aiqvit.harness.launch.request import Request
+from aiqvit.interfaces import DataIdentity, Method, Subject, Task, UserError
+from aiqvit.quant.policy import BitPolicy
+from aiqvit.registry import METHODS
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of one task, model by model, the full-precision run of each model first."""
+
+    task: Task
+    runs: tuple[Run, ...]
+    preset: str
+    device: str
+
+
+def plan(request: Request, name: str) -> Plan:
+    """The grid that a request means on the task `name`. Writes nothing; raises `UserError` for what cannot be done."""
+    choices, device = request.choices(), request.place()
+    task = request.open_task(name)
+    if request.calib is not None and request.calib > task.train_images:
+        raise UserError(f"--calib {request.calib}: there are only {task.train_images} images to calibrate on")
+    preset = request.preset_for(task, device)
+    models = request.models(task)
+    limits = task.limits(preset)
+    built = [(choice, choice.build(preset, limits)) for choice in choices if choice.name != REFERENCE]
+    reference = next((c for c in choices if c.name == REFERENCE), Choice(REFERENCE, METHODS.get(REFERENCE), {}))
+    make = _Maker(request, task, device, preset)
+    runs = []
+    for model in models:
+        subject = task.load(model, request.weights)
+        weights = subject.checksum
+        _check(task, subject, request, [choice for choice, _ in built])
+        runs.append(make(model, weights, reference, reference.build(""), "32/32", 0))
+        for bits in request.bit_widths():
+            for choice, method in built:
+                runs += [make(model, weights, choice, method, str(bits), seed) for seed in request.seed_list()]
+    return Plan(task, tuple(runs), preset, device)
+
+
+def _check(task: Task, subject: Subject, request: Request, choices: list[Choice]) -> None:
+    """Raise `UserError` for a model that cannot be quantized as asked, where that can be told without data."""
+    rules = [{**subject.bit_rules, **choice.bit_rules} for choice in choices]
+    policies = [BitPolicy(bits, rule) for bits in request.bit_widths() for rule in rules]
+    if choices and (example := task.example(subject)) is not None:
+        check(subject.model, lambda model: task.forward(model, example), f"model {subject.name!r}", request.partial,
+              policies)
+
+
+class _Maker:
+    """Makes runs of one plan; asks the task once for what each draw of samples holds."""
+
+    def __init__(self, request: Request, task: Task, device: str, preset: str) -> None:
+        self.request, self.task, self.device, self.preset = request, task, device, preset
+        self.explicit = request.calib is not None
+        self.limit = request.limit if request.limit is not None and request.limit < task.val_images else None
+        self._identities: dict[tuple[int, int], DataIdentity] = {}
+        self._sources: dict[str, str] = {}
+
+    def __call__(self, model: str, weights: str, choice: Choice, method: Method, bits: str, seed: int) -> Run:
+        reference = choice.name == REFERENCE
+        preset = "" if reference else self.preset
+        spec = RunSpec(
+            task=self.task.label,
+            model=model,
+            weights=weights,
+            **asdict(self._identity(method.images, seed)),
+            method=choice.name,
+            settings=_settings(method) | {k: v for k, v in choice.changed.items() if k.startswith(BITS)},
+            version=version_text(choice.method, type(self.task), reference),
+            preset=preset,
+            bits=bits,
+            seed=seed,
+            limit=self.limit,
+            device=self.device.partition(":")[0],
+            threads=self.request.threads_on(self.device),
+        )
+        defaults = choice.defaults(preset, None if reference else self.task.limits(preset))
+        return Run(spec, method, defaults, self.explicit and not reference, self._source(choice), self.request.partial)
+
+    def _identity(self, images: int, seed: int) -> DataIdentity:
+        key = images, seed if images else 0
+        if key not in self._identities:
+            self._identities[key] = self.task.identity(images, seed, self.limit, self.explicit and images > 0)
+        return self._identities[key]
+
+    def _source(self, choice: Choice) -> str:
+        if choice.name not in self._sources:
+            self._sources[choice.name] = code_hash(choice.method, type(self.task))
+        return self._sources[choice.name]
+
+
+def _settings(method: Method) -> dict[str, Any]:
+    return {f.name: getattr(method, f.name) for f in fields(method)}

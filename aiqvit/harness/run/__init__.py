@@ -1,0 +1,1 @@
+"""Doing one run: seed, calibrate, quantize, evaluate, record."""

@@ -1,0 +1,77 @@
+"""What every launcher does with one run: claim it, execute it from where it was left, record it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from aiqvit.harness.identity.spec import Run
+from aiqvit.harness.run import runner
+from aiqvit.harness.run.memory import keep_freed_memory
+from aiqvit.harness.store.locks import claimed
+from aiqvit.harness.store.partial import Partial
+from aiqvit.harness.store.records import Record, Store, changed_since, plain
+from aiqvit.interfaces import Subject, Task
+
+Ended = tuple[Run, Record, bool]  # a run, its record, and whether it was executed now
+Redo = Literal["failed", "stale", "all"]  # which runs are executed although they have a record
+
+
+def finished(store: Store, item: Run, redo: Redo) -> Record | None:
+    """The record of a run that need not be executed, or None; what a process killed just behind it left is removed."""
+    run = item.spec.id
+    record, folder, lock = _kept(store, item, redo), store.partial / run, store.partial / f"{run}.lock"
+    if record and (folder.exists() or lock.exists()):
+        with claimed(lock, wait=False) as mine:
+            if mine:
+                Partial(folder).clear()
+    return record
+
+
+def _kept(store: Store, item: Run, redo: Redo) -> Record | None:
+    record = None if redo == "all" else store.finished(item.spec.id)
+    return None if record and redo == "stale" and changed_since(record, item.source) else record
+
+
+class Executor:
+    """Executes runs of one task in this process; keeps the model that it loaded last."""
+
+    def __init__(self, task: Task, store: Store, device: str, batch_size: int, weights: str | None) -> None:
+        self.task, self.store, self.device, self.batch_size, self.weights = task, store, device, batch_size, weights
+        self._subject: Subject | None = None
+        keep_freed_memory()
+
+    def __call__(self, item: Run, fp32: dict | None, redo: Redo, wait: bool,
+                 before: Callable[[], None] = lambda: None) -> tuple[Record, bool] | None:
+        """The record of the run and whether it was executed now; one is read where `redo` leaves it.
+
+        None when another process is at the run and `wait` is not set. `before` is called before it is executed.
+        """
+        if record := finished(self.store, item, redo):
+            return record, False
+        with claimed(self.store.partial / f"{item.spec.id}.lock", wait) as mine:
+            if not mine:
+                return None
+            if record := _kept(self.store, item, redo):  # by the process that was waited for
+                return record, False
+            before()
+            return self._executed(item, fp32, redo), True
+
+    def _executed(self, item: Run, fp32: dict | None, redo: Redo) -> Record:
+        checkpoint = Partial(self.store.partial / item.spec.id, item.source)
+        if redo == "all":
+            checkpoint.clear()
+        record = plain(runner.run(item, self.task, self.subject(item.spec.model), self.device, self.batch_size, fp32,
+                                  checkpoint))
+        if item.reference:
+            record["fp32"] = record["metrics"]
+        self.store.write(record)
+        if record["status"] == "done":  # a failed run, out of memory perhaps, is retried from its last unit
+            checkpoint.clear()
+        return record
+
+    def subject(self, model: str) -> Subject:
+        """The model with its weights."""
+        if self._subject is None or self._subject.name != model:
+            self._subject = self.task.load(model, self.weights)
+        return self._subject

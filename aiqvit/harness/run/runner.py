@@ -1,0 +1,149 @@
+"""One run: seed, calibrate, quantize, evaluate, record."""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from copy import deepcopy
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from aiqvit.harness.identity.manifest import manifest
+from aiqvit.harness.identity.spec import Run
+from aiqvit.harness.run.memory import peak, reset_peak
+from aiqvit.harness.run.progress import progress
+from aiqvit.harness.store.records import Record
+from aiqvit.interfaces import Batch, Bits, Checkpoint, Job, Subject, Task, UserError, samples_in
+from aiqvit.quant.coverage import coverage, require
+
+
+def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, fp32: dict | None = None,
+        checkpoint: Checkpoint | None = None) -> Record:
+    """Execute one run and return its record; what goes wrong in the method makes a record with status `failed`.
+
+    `fp32` are the metrics of the unquantized model; what `checkpoint` has is not done again. Raises `UserError` for
+    what is wrong with the data.
+    """
+    checkpoint = checkpoint or Checkpoint()
+    if item.spec.threads:
+        torch.set_num_threads(item.spec.threads)
+    record = empty_record(item, fp32, manifest(device) | {"batch_size": batch_size})
+    seed_everything(item.spec.seed)
+    asked = item.method.images
+    batches = [to_device(b, device) for b in task.calibration(subject, asked, item.spec.seed, item.explicit)]
+    record["calibration_images"] = sum(map(samples_in, batches))
+    reset_peak(device)
+    try:
+        model = _quantize(item, task, subject, batches, device, record, checkpoint)
+        if not item.reference:
+            _cover(model, task, batches, record, item.partial)
+        del batches
+        start = time.monotonic()
+        record["metrics"] = task.evaluate(
+            model, subject, limit=item.spec.limit, batch_size=batch_size, device=device, progress=progress
+        )
+        record["times"]["evaluate"] = round(time.monotonic() - start, 2)
+        if task.pictures and not item.reference:
+            folder, count = task.pictures
+            task.draw(model, subject, folder / item.spec.id, count, device)
+        record["status"] = "done"
+    except UserError:
+        raise
+    except Exception as error:
+        record["error"] = describe(error)
+    record["peak_mib"] = peak(device)
+    record["data"] = task.fingerprint()
+    return record
+
+
+def empty_record(item: Run, fp32: dict | None, origin: dict[str, Any]) -> Record:
+    """The record of a run that has not got anywhere yet; `origin` is its manifest."""
+    return {
+        "id": item.spec.id,
+        "status": "failed",
+        "spec": asdict(item.spec),
+        "defaults": dict(item.defaults),
+        "metrics": {},
+        "fp32": fp32,
+        "calibration_images": 0,  # given to the method
+        "range_images": 0,  # used at once where ranges are found for the whole model
+        "coverage": {},
+        "times": {},
+        "log": [],
+        "scheme": [],
+        "manifest": origin | {"source": item.source},
+        "data": {},
+    }
+
+
+def describe(error: BaseException) -> dict[str, str]:
+    """Type, message and traceback of an error, for a record."""
+    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    return {"type": type(error).__name__, "message": str(error), "traceback": "".join(lines)}
+
+
+def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: str, record: Record,
+              checkpoint: Checkpoint) -> torch.nn.Module:
+    def join(samples: list, count: int) -> Batch:
+        batch = task.join(samples, count)
+        record["range_images"] = max(record["range_images"], samples_in(batch))
+        return batch
+
+    job = Job(
+        model=deepcopy(subject.model).to(device),
+        units=subject.units,
+        calibration=batches,
+        bits=Bits(*map(int, item.spec.bits.split("/"))),
+        seed=item.spec.seed,
+        bit_rules={**subject.bit_rules, **item.bit_rules},
+        forward=task.forward,
+        join=join,
+        progress=progress,
+        log=record["log"],
+        checkpoint=checkpoint,
+    )
+    start = time.monotonic()
+    try:
+        model = item.method.quantize(job)
+    except UserError as error:
+        raise RuntimeError(str(error)) from error  # the method's own limits fail this run, not the whole sweep
+    record["times"]["quantize"] = round(checkpoint.seconds + time.monotonic() - start, 2)
+    if not item.reference:
+        from aiqvit.quant.card import scheme_card
+
+        record["scheme"] = scheme_card(model)
+    return model
+
+
+def _cover(model: torch.nn.Module, task: Task, batches: list, record: Record, partial: bool) -> None:
+    """Count what of the model is quantized, on one calibration sample. Raises `RuntimeError` when too much is not."""
+    one = [dict(sample) if isinstance(sample, dict) else sample for sample in batches[0][:1]]  # what a pass adds to it
+    sample = batches[0][:1] if isinstance(batches[0], torch.Tensor) else one
+    found = coverage(model, lambda net: task.forward(net, sample))
+    record["coverage"] = asdict(found)
+    try:
+        require(found, partial, record["spec"]["model"])
+    except UserError as error:
+        raise RuntimeError(str(error)) from error
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of Python, NumPy and torch (CPU and GPU)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def to_device(batch: Any, device: str) -> Any:
+    """`batch` with its tensors on `device`, through tuples, lists and dictionaries."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {k: to_device(v, device) for k, v in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(v, device) for v in batch)
+    return batch

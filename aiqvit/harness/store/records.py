@@ -1,0 +1,152 @@
+"""Records on disk: one JSON a run, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aiqvit.interfaces import UserError
+
+Record = dict[str, Any]
+
+
+FIELDS = {  # that every record has; others, of a later version, do no harm
+    "id": str, "status": str, "spec": dict, "metrics": dict, "fp32": dict | None, "times": dict,
+    "calibration_images": int, "log": list, "scheme": list, "manifest": dict, "data": dict,
+}
+
+# `defaults`: the settings that the method had by itself; records of before have the `label` that follows from them.
+# `coverage`: shares of multiply-accumulates `quantized`, `declared` to stay and `missed`, and the `first` one missed
+OPTIONAL = {"label": str, "defaults": dict, "coverage": dict | None}
+
+
+class Store:
+    """`<out>/runs/<run id>.json`; `<out>/partial` holds what is not finished."""
+
+    def __init__(self, out: str | Path) -> None:
+        """Nothing is created before the first write."""
+        self.folder, self.partial = Path(out) / "runs", Path(out) / "partial"
+
+    def prepare(self) -> None:
+        """Make the folder and check that it can be written, before hours of work. Raises `UserError` if not."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
+        except OSError as error:
+            raise UserError(f"cannot write to {str(self.folder)!r}: {error.strerror or error}") from error
+
+    def path(self, run: str) -> Path:
+        """Where the record of a run id is."""
+        return self.folder / f"{run}.json"
+
+    def read(self, run: str) -> Record | None:
+        """The record, or None when there is none that can be used; a corrupt or foreign file is named on stderr."""
+        path = self.path(run)
+        if not path.is_file():
+            return None
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            print(f"aiqvit: skipping {path}: {error}", file=sys.stderr)
+            return None
+        if reason := _fault(record, run):
+            print(f"aiqvit: skipping {path}: {reason}", file=sys.stderr)
+            return None
+        return record
+
+    def records(self) -> Iterator[Record]:
+        """All records that can be used, by name."""
+        for path in sorted(self.folder.glob("*.json")):
+            if record := self.read(path.stem):
+                yield record
+
+    def finished(self, run: str) -> Record | None:
+        """The record of a run that ended well, or None."""
+        record = self.read(run)
+        return record if record and record["status"] == "done" else None
+
+    def write(self, record: Record) -> None:
+        """Write the record atomically. Raises `UserError` when the folder cannot be written.
+
+        The record then goes to the system's temporary folder, or to stderr, so that it is not lost.
+        """
+        name, text = f"{record['id']}.json", json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
+        try:
+            write_text(self.folder / name, text)
+        except UserError as error:
+            rescue = Path(tempfile.gettempdir()) / "aiqvit-unsaved" / name
+            try:
+                write_text(rescue, text)
+            except UserError:
+                print(text, file=sys.stderr)
+                raise UserError(f"{error}; the record is printed above: save it there as {name}") from error
+            raise UserError(f"{error}; the record is kept in {str(rescue)!r}: move it there") from error
+
+
+def changed_since(record: Record, source: str) -> bool:
+    """Whether another source of method or task than this hash made the record; not when either is unknown."""
+    made = record["manifest"].get("source") or record["spec"].get("code")  # where records of before have it
+    return bool(made and source) and made != source
+
+
+def _fault(record: Any, run: str) -> str:
+    """Why a JSON value is not the record of this run; empty when it is."""
+    if not (isinstance(record, dict) and record.get("id") == run and record.get("status") in ("done", "failed")):
+        return "it is not the record of this run"
+    needed = {**FIELDS, "error": dict} if record["status"] == "failed" else FIELDS
+    if missing := sorted(needed.keys() - record.keys()):
+        return f"it has no {', '.join(missing)}"
+    if not {"label", "defaults"} & record.keys():
+        return "it has no defaults"
+    kinds = needed | {name: kind for name, kind in OPTIONAL.items() if name in record}
+    wrong = [name for name, kind in kinds.items() if not isinstance(record[name], kind)]
+    if not record["metrics"] and record["status"] == "done":
+        wrong.append("metrics")
+    return f"its field {wrong[0]!r} is empty or of another type" if wrong else ""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing. Raises `UserError` when it cannot be written."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing, through a temporary file. Raises `UserError` when it cannot be written."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}-", suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+    finally:
+        if temporary:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+
+def plain(value: Any) -> Any:
+    """`value` with nothing but JSON types in it: tensors become numbers or lists, numbers that are not finite text."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):  # torch tensors, numpy arrays and numbers
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)

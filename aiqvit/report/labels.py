@@ -1,0 +1,27 @@
+"""The method's place in a table, from a record: derived, because a label that is stored lies once a default changes."""
+
+from __future__ import annotations
+
+from aiqvit.harness.identity import labels
+from aiqvit.harness.store.records import Record
+
+ELSEWHERE = {"protocol", "memory_gb"}  # settings that a part's heading says, or that change no number
+OLD_DEFAULTS = {"lowrank=on", "dfq=on", "curriculum=on", "rank=0"}  # in labels of before, spelled out in a grid
+
+
+def variant(record: Record) -> str:
+    """`dfq=off`: the settings that differ from what the method had by itself; empty for the method as it is.
+
+    A record of before there were `defaults` has a label that somebody typed: its brackets, without defaults.
+    """
+    if "defaults" in record:
+        return labels.variant(record["spec"]["settings"], record["defaults"], ELSEWHERE)
+    inside = record["label"].partition(" [")[2].removesuffix("]")
+    return ",".join(part for part in inside.split(",") if part not in OLD_DEFAULTS)
+
+
+def label(record: Record, title: str) -> str:
+    """The method's title and the same in brackets; `title` is not needed where a record of before has its own."""
+    if "defaults" in record:
+        return labels.label(title, record["spec"]["settings"], record["defaults"], ELSEWHERE)
+    return record["label"]

@@ -1,0 +1,50 @@
+"""What the command line means."""
+
+import types
+
+import pytest
+import torch
+
+from aiqvit.harness.launch.request import Request
+from aiqvit.interfaces import Bits, UserError
+from aiqvit.registry import TASKS
+
+REAL = types.SimpleNamespace(name="imagenet", label="imagenet")
+MINI = types.SimpleNamespace(name="imagenet", label="imagenet-mini")
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Pretend that there are two GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+def test_lists_keep_their_order_without_repeats():
+    request = Request(bits="6/6, 3/4,6/6", seeds="2,0,2")
+    assert request.bit_widths() == [Bits(6, 6), Bits(3, 4)]
+    assert request.seed_list() == [2, 0]
+
+
+def test_devices(gpus):
+    assert Request().place() == "cuda:0"
+    assert Request(device="cpu").place() == "cpu"
+    assert Request(device="cuda").place() == "cuda:0"
+    assert Request(device="cuda:1").place() == "cuda:1"
+    with pytest.raises(UserError, match="this machine has 2 usable"):
+        Request(device="cuda:2").place()
+
+
+def test_presets():
+    assert Request().preset_for(REAL, "cuda:0") == "paper"
+    assert Request().preset_for(REAL, "cpu") == Request().preset_for(MINI, "cuda:0") == "quick"
+    assert Request(preset="smoke").preset_for(REAL, "cuda:0") == "smoke"
+
+
+def test_one_folder_for_several_tasks(monkeypatch, tmp_path):
+    monkeypatch.setattr(TASKS, "_read", True)
+    monkeypatch.setattr(TASKS, "_entries", {"a": "x:A", "b": "x:B"})
+    Request(task="a,b").check()
+    Request(task="all", data="mini").check()
+    with pytest.raises(UserError, match="belong to one task"):
+        Request(task="all", data=str(tmp_path)).check()
