@@ -36,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
     add("--seeds", default="0", help="comma list; several give mean and standard deviation (default: %(default)s)")
     add("--preset", help="smoke, quick or paper (default: paper on a GPU with real data, otherwise quick)")
     add("--data", help="data folder, or mini (default: the task's usual folder if it exists, otherwise mini)")
+    add("--calib-data", metavar="DIR", help="pictures to calibrate on, instead of the data folder's train (imagenet)")
+    add("--transform", metavar="KEY=VALUE,...", help="mean, std, crop, size, interpolation of pictures, any of them, "
+        "instead of what the weights or timm say (imagenet)")
     add("--weights", help="weights of the one model chosen: safetensors, pth, pt or bin")
     add("--calib", type=int, help="calibration images of every method (default: what each method says)")
     add("--limit", type=int, help="evaluate on this many images only; such tables are marked")

@@ -84,6 +84,8 @@ def _announced(grid: Plan, request: Request) -> Plan:
     task = grid.task
     if request.data is None and task.label.endswith("-mini"):
         print(f"{task.name}: no --data given and no {task.folder} here, so this uses the embedded mini data")
+    for note in task.notes():
+        print(f"{task.name}: {note}")
     return grid
 
 
@@ -157,4 +159,5 @@ def _line(run: Run, record: Record, fresh: bool, metrics: tuple[str, ...]) -> st
     times += f"{record['times']['evaluate']:.0f} s to evaluate"
     skipped = len(record["data"]["skipped"])
     broken = f"; skipped {skipped} broken images: {', '.join(record['data']['skipped'][:3])}" if skipped else ""
+    broken += f" ({record['data']['why']})" if skipped and record["data"].get("why") else ""
     return f"{_name(run)}: {', '.join(values)}; {times if fresh else 'done before'}{broken}"

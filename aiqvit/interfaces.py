@@ -76,6 +76,7 @@ class Subject:
     units: tuple[str, ...]  # names of the modules to reconstruct one by one, in forward order
     checksum: str  # sha256 of the weights
     bit_rules: Mapping[str, str] = field(default_factory=dict)  # bits of single roles or layers (`aiqvit.quant.policy`)
+    inputs: Mapping[str, str] = field(default_factory=dict)  # how samples are prepared, where that is not the usual way
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]  # keys of `evaluate`, in percent; the first is the headline
+    options: ClassVar[tuple[str, ...]] = ()  # arguments of the constructor that the command line has beyond its two
     headlines: ClassVar[int] = 1  # how many of `metrics` a printed table shows
     version: ClassVar[int] = 1  # raise it when the numbers change; tests/reference.csv catches who forgets
     folder: ClassVar[str]  # where the data usually is, relative to the working directory
@@ -240,6 +242,10 @@ class Task(ABC):
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """For the record: `train` and `val`, how many samples there are, and `skipped`, broken files met so far."""
+
+    def notes(self) -> list[str]:
+        """Lines for people before the first run: what was ignored in the folders, how inputs are prepared."""
+        return []
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:
         """One forward pass on one calibration batch."""

@@ -1,4 +1,4 @@
-"""ImageNet-1k classification with timm's ViT, DeiT and Swin, in the standard folder layout."""
+"""Classification with timm's vision transformers, of ImageNet or of own classes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from typing import Any
 
 import timm
 import torch
+from aiqvit.tasks import transforms
+from aiqvit.tasks.classes import WNIDS
 from aiqvit.tasks.content import combined, digests
-from aiqvit.tasks.images import Loader, Sample, list_samples
-from aiqvit.tasks.weights import checksum, hub_file, load_state, read_state
-from timm.data import ImageNetInfo, create_transform, resolve_data_config
+from aiqvit.tasks.folders import Sample
+from aiqvit.tasks.images import Loader
+from aiqvit.tasks.layout import find as find_layout
+from aiqvit.tasks.timm_models import PAPER, TAGS, check_timm_name, fitted
+from aiqvit.tasks.weights import checksum, classes_in, hub_file, load_state, read_state
+from timm.data import resolve_data_config
 from torch import nn
 
 from aiqvit.families.family import find, unknown_network
@@ -21,47 +26,45 @@ from aiqvit.families.opening import unit_names
 from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
 from aiqvit.registry import choose, unknown
 
-TAGS = {  # explicit tags: what a bare timm name means has changed between timm versions
-    "deit_tiny": "deit_tiny_patch16_224.fb_in1k",
-    "deit_small": "deit_small_patch16_224.fb_in1k",
-    "deit_base": "deit_base_patch16_224.fb_in1k",
-    "vit_tiny": "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
-    "vit_small": "vit_small_patch16_224.augreg_in21k_ft_in1k",
-    "vit_base": "vit_base_patch16_224.augreg_in21k_ft_in1k",
-    "swin_tiny": "swin_tiny_patch4_window7_224.ms_in1k",
-    "swin_small": "swin_small_patch4_window7_224.ms_in1k",
-    "swin_base": "swin_base_patch4_window7_224.ms_in22k_ft_in1k",
-}
-PAPER = ("deit_tiny", "deit_small", "deit_base", "vit_small", "vit_base", "swin_small", "swin_base")
 FIRST = 32  # images in a calibration batch; RepQ-ViT calibrates on the first one
 
 
 class ImageNet(Task):
-    """`train/<wnid>/*` to calibrate on, `val/<wnid>/*` to evaluate on; classes without a folder are fine."""
+    """Pictures in a folder per class or in one folder with a table: see `docs/tasks/imagenet.md`."""
 
     name = "imagenet"
     metrics = ("top1", "top5")
     folder = "data/imagenet"
+    options = ("calib_data", "transform")
 
-    def __init__(self, data: str | None = None, strict: bool = False) -> None:
-        """See `Task`. A broken image is skipped and named in `fingerprint`; under `strict` it raises `UserError`."""
+    def __init__(self, data: str | None = None, strict: bool = False, calib_data: str | None = None,
+                 transform: str | None = None) -> None:
+        """See `Task`. A broken image is skipped and named in `fingerprint`; under `strict` it raises `UserError`.
+
+        `calib_data` is a folder of pictures that takes the place of `train`; `transform` is as typed.
+        """
         if data is None:
             data = self.folder if Path(self.folder).is_dir() else "mini"
         self.mini = data == "mini"
+        root, wnids = data, None
         if self.mini:
             from aiqvit.tasks.mini import imagenet as mini
 
-            self._mini, root, wnids = mini, mini.prepare(), mini.SYNSETS
-        else:
-            root, wnids = Path(data), ImageNetInfo().label_names()
+            if calib_data is not None or transform is not None:
+                raise UserError("--calib-data and --transform belong to --data DIR: the embedded data has its own")
+            self._mini, root, wnids = mini, str(mini.prepare()), mini.SYNSETS
         self.label = "imagenet-mini" if self.mini else "imagenet"
         self.models = tuple(self._mini.MODELS) if self.mini else PAPER
-        self.strict, self._broken = strict, []
+        self._typed = transforms.typed(transform) if transform is not None else {}
+        self.strict, self._broken = strict, {}
         self._cache: tuple[Any, torch.Tensor] | None = None
-        _check_layout(root)
-        classes = {wnid: index for index, wnid in enumerate(wnids)}
-        self._train, self._val = list_samples(root / "train", classes), list_samples(root / "val", classes)
+        self._layout = find_layout(root, calib_data, wnids)
+        if strict and self._layout.ignored.links:
+            raise UserError(f"broken image {self._layout.ignored.links[0]!r}: a link to nothing")
+        self._train, self._val = [(path, -1) for path in self._layout.train], self._layout.val
         self.train_images, self.val_images = len(self._train), len(self._val)
+        self._notes: dict[str, list[str]] = {}  # and the next: of each model that is loaded
+        self._inputs: dict[str, dict[str, str]] = {}
 
     def resolve(self, pattern: str) -> list[str]:
         """`all` means the paper's seven models, or the mini ones; any timm model is accepted by name."""
@@ -69,7 +72,7 @@ class ImageNet(Task):
         if pattern == "all":
             return list(self.models)
         if not self.mini and pattern not in names and timm.is_model(pattern):
-            _check_timm_name(pattern)
+            check_timm_name(pattern)
             return [pattern]
         if not self.mini and pattern not in names and not set("*?") & set(pattern):
             raise unknown("model", pattern, names)
@@ -86,31 +89,56 @@ class ImageNet(Task):
             net = timm.create_model(TAGS.get(name, name))
             if find(type(net), "describer") is None:
                 raise unknown_network(net, repr(name))
+            if weights is None:  # the same as below, before anything is fetched
+                self._layout.classes.outputs(net.num_classes, name)
             source = weights or str(_pretrained(name, net.pretrained_cfg))
-            state = _timm_keys(read_state(source), net)
+            state = read_state(source)
+            net = self._fitted(net, name, state, weights)
+            state = _timm_keys(state, net)
         load_state(net, state, source)
         net.eval().requires_grad_(False)
-        return Subject(name, net, unit_names(net), checksum(net))
+        return Subject(name, net, unit_names(net), checksum(net), inputs=self._inputs.get(name, {}))
+
+    def _fitted(self, net: nn.Module, name: str, state: dict[str, torch.Tensor], weights: str | None) -> nn.Module:
+        """The network with a head of as many classes as the weights have, for pictures as the transform makes them."""
+        classes = self._layout.classes
+        net, changed, source = fitted(net, name, classes_in(state), weights, self._typed)
+        outputs = classes.outputs(net.num_classes, name)
+        text = ",".join(f"{key}={value}" for key, value in changed.items())
+        self._inputs[name] = {"transform": text} if text else {}
+        if (classes.kind, net.num_classes) != (WNIDS, 1000):
+            order = (f"{label} {output}" for label, output in zip(classes.names, outputs, strict=True))
+            self._inputs[name]["classes"] = combined(order)[:16]
+        prepared = f"{name}: pictures prepared with {text} ({source})" if text else ""
+        self._notes[name] = [note for note in (classes.sentence(net.num_classes, name), prepared) if note]
+        return net
 
     def calibration(self, subject: Subject, images: int, seed: int, explicit: bool = False) -> list[torch.Tensor]:
         """Batches of at most 32 images (B, 3, H, W), drawn by `seed` from the sorted training list."""
+        self._check_train(images)
         if explicit and images > self.train_images:
             raise UserError(f"{images} calibration images asked, but there are only {self.train_images}")
-        key = (subject.name, seed)
+        key = (subject.name, seed, str(subject.inputs))
         if self._cache is None or self._cache[0] != key or len(self._cache[1]) < min(images, self.train_images):
             self._cache = key, self._first_good(self._shuffled(seed), images, subject)
         return list(self._cache[1][:images].split(FIRST))
+
+    def _check_train(self, images: int) -> None:
+        if images and not self._train:
+            raise UserError(f"nothing to calibrate on: {self._layout.no_train} (--method fp32 needs none)")
 
     def _shuffled(self, seed: int) -> list[Sample]:
         order = torch.randperm(self.train_images, generator=torch.Generator().manual_seed(seed)).tolist()
         return [self._train[i] for i in order]
 
     def _evaluated(self, limit: int | None) -> list[Sample]:
+        if not self._val:
+            raise UserError(f"nothing to evaluate on: {self._layout.no_val}")
         count = min(limit or self.val_images, self.val_images)
         return [self._val[i * self.val_images // count] for i in range(count)]
 
     def _first_good(self, samples: list[Sample], images: int, subject: Subject) -> torch.Tensor:
-        loader, parts, count = Loader(self._transform(subject), self.strict, self._broken), [], 0
+        loader, parts, count = self._loader(subject), [], 0
         with contextlib.closing(loader.batches(samples, FIRST)) as batches:
             for part, _ in batches if images else ():
                 parts.append(part)
@@ -118,8 +146,15 @@ class ImageNet(Task):
                 if count >= images:
                     break
         if images and not parts:
-            raise UserError(f"none of the {self.train_images} training images can be read")
+            raise UserError(f"none of the {self.train_images} training images can be read: {self._why()}")
         return torch.cat(parts) if parts else torch.empty(0)
+
+    def _loader(self, subject: Subject) -> Loader:
+        return Loader(self._transform(subject), self.strict, self._broken, self._layout.ignored.name)
+
+    def _why(self) -> str:
+        """The first picture that could not be read, and why."""
+        return next((f"{name}: {reason}" for name, reason in self._broken.items()), "")
 
     @torch.inference_mode()
     def evaluate(
@@ -135,28 +170,35 @@ class ImageNet(Task):
         """`top1` and `top5` in percent, `images` evaluated, `skipped` broken; `limit` takes evenly spaced images."""
         samples = self._evaluated(limit)
         model = model.to(device).eval()
-        loader, ranks = Loader(self._transform(subject), self.strict, self._broken), []
+        loader, ranks, outputs = self._loader(subject), [], None
         steps = -(-len(samples) // batch_size)
         for images, labels in progress(loader.batches(samples, batch_size), "evaluate", total=steps):
             logits = model(images.to(device)).float().cpu()  # (B, classes)
             if not torch.isfinite(logits).all():
                 raise Diverged("the model's logits are not finite")
+            if outputs is None:
+                outputs = torch.tensor(self._layout.classes.outputs(logits.shape[1], subject.name))
+            labels = outputs[labels]
             own = logits.gather(1, labels[:, None])  # (B, 1)
             tied = (logits == own) & (torch.arange(logits.shape[1]) < labels[:, None])  # or equal outputs score
             ranks.append(((logits > own) | tied).sum(1))  # how many classes come before the right one
         if not ranks:
-            raise UserError(f"none of the {len(samples)} validation images can be read")
+            raise UserError(f"none of the {len(samples)} validation images can be read: {self._why()}")
         rank = torch.cat(ranks)
         top1, top5 = (100 * (rank < k).double().mean().item() for k in (1, 5))
         return {"top1": top1, "top5": top5, "images": len(rank), "skipped": len(samples) - len(rank)}
 
     def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
         """See `Task`. What takes the place of a broken picture in a draw counts by its name only."""
-        drawn, evaluated = [path for path, _ in self._shuffled(seed)[:images]], self._evaluated(limit)
+        evaluated = self._evaluated(limit)
+        self._check_train(images)
+        drawn, classes = [path for path, _ in self._shuffled(seed)[:images]], self._layout.classes
         contents = digests([path for path, _ in evaluated])
+        own = () if self.mini or classes.kind == WNIDS else (f"{classes.kind} {name}" for name in classes.names)
+        root = self._layout.train_root
         return DataIdentity(
-            combined(f"{content} {label}" for content, (_, label) in zip(contents, evaluated, strict=True)),
-            combined(f"{path.parent.name}/{path.name}" for path, _ in self._train) if drawn else "",
+            combined([*own, *(f"{content} {label}" for content, (_, label) in zip(contents, evaluated, strict=True))]),
+            combined(path.relative_to(root).as_posix() for path, _ in self._train) if drawn else "",
             combined(digests(drawn)),
         )
 
@@ -167,33 +209,21 @@ class ImageNet(Task):
         return torch.zeros(1, *size)
 
     def fingerprint(self) -> dict[str, Any]:
-        """`train` and `val` counts, `skipped`: broken files met so far."""
-        return {"train": self.train_images, "val": self.val_images, "skipped": sorted(self._broken)}
+        """`train` and `val` counts, `skipped`: broken files met so far, `why` the first is; `ignored`, `notes`."""
+        said = {"why": self._why(), "ignored": str(self._layout.ignored),
+                "notes": [note for notes in self._notes.values() for note in notes]}
+        return {"train": self.train_images, "val": self.val_images, "skipped": sorted(self._broken),
+                **{key: value for key, value in said.items() if value}}
+
+    def notes(self) -> list[str]:
+        """See `Task`: what the folders have beside pictures, and of each model the classes and the transform."""
+        ignored = [str(self._layout.ignored)] if self._layout.ignored.reasons else []
+        return ignored + [note for notes in self._notes.values() for note in notes]
 
     def _transform(self, subject: Subject) -> Callable:
         if self.mini:
             return self._mini.transform(subject.name)
-        return create_transform(**resolve_data_config({}, model=subject.model), is_training=False)
-
-
-def _check_layout(root: Path) -> None:
-    wanted = f"looked for {str(root / 'train')!r} and {str(root / 'val')!r} with a folder per class (n01440764, ...)"
-    if not root.is_dir():
-        raise UserError(f"data folder {str(root)!r} does not exist: {wanted}")
-    for part in (root / "train", root / "val"):
-        if not part.is_dir():
-            raise UserError(f"data folder {str(root)!r} has no folder {part.name!r}: {wanted}")
-        if not any(entry.is_dir() for entry in part.iterdir()):
-            raise UserError(f"data folder {str(part)!r} has no class folders: {wanted}")
-
-
-def _check_timm_name(name: str) -> None:
-    try:
-        config = timm.models.get_pretrained_cfg(name)
-    except RuntimeError as error:
-        raise UserError(f"model {name!r}: {error}") from error
-    if config is not None and config.num_classes != 1000:
-        raise UserError(f"model {name!r} has {config.num_classes} classes instead of ImageNet's 1000")
+        return transforms.build(resolve_data_config({}, model=subject.model))
 
 
 def _pretrained(name: str, config: dict[str, Any]) -> Path:

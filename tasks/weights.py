@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -113,3 +114,12 @@ def _answers(url: str, seconds: float = 5.0) -> bool:
         return True
     except (OSError, ValueError):
         return False
+
+
+HEAD = re.compile(r"(head|head\.fc|head\.linear|head\.0|fc|classifier|cls_classifier)\.weight")
+
+
+def classes_in(state: State) -> int | None:
+    """How many classes the classifier in these weights has; None where no tensor has the name of one."""
+    heads = [tensor for key, tensor in state.items() if HEAD.fullmatch(key) and tensor.dim() >= 2]
+    return len(heads[0]) if heads else None

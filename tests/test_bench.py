@@ -209,11 +209,11 @@ def test_corrupt_record_is_named_and_run_again(bench, executed, tmp_path, capsys
 def test_weights_that_do_not_fit_name_the_keys(bench, weights, tmp_path, capsys):
     state = load_file(weights)
     state["extra.weight"] = state.pop("head.bias")
-    state["head.weight"] = state["head.weight"][:10].clone()
+    state["norm.weight"] = state["norm.weight"][:10].clone()
     save_file(state, tmp_path / "bad.safetensors")
     assert bench("--method", "fp32", weights=str(tmp_path / "bad.safetensors")) == 2
     err = capsys.readouterr().err
-    assert "1 missing (head.bias); 1 unexpected (extra.weight); 1 mis-shaped (head.weight (10, 64)" in err
+    assert "1 missing (head.bias); 1 unexpected (extra.weight); 1 mis-shaped (norm.weight (10,)" in err
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():

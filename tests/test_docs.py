@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from aiqvit.bench import read
+from aiqvit.command import to_request
 from aiqvit.harness.launch.config import tomllib
 from tests.conftest import MODEL
 from tests.plugins import install
@@ -65,3 +66,13 @@ def test_flags_and_files_in_the_docs_are_real(tmp_path):
     assert len(commands) == 8
     for command in commands:
         read(command.replace("sweep.toml", str(tmp_path / "sweep.toml")).split())
+
+
+def test_flags_of_the_page_on_pictures_are_real(tmp_path):
+    (example,) = blocks("tasks/imagenet.md", "toml")
+    (tmp_path / "a.toml").write_text(example)
+    args = read(["--config", str(tmp_path / "a.toml")])
+    assert (args.calib_data, args.transform) == ("pictures", "mean=0.5,0.5,0.5,std=0.5,crop=1")
+    commands = re.findall(r"aiqvit\.bench ([^#\n]*)", "".join(blocks("tasks/imagenet.md", "sh")))
+    assert len(commands) == 4 and all(to_request(read(command.replace(" FILE", " README.md").split()))
+                                      for command in commands)

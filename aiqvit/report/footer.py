@@ -44,7 +44,7 @@ def of_records(table: Layout, part: Part, found: Mapping[Key, Sequence[Record]],
     if not table.compares and methods.get("aiqvit", ("", ""))[1]:
         notes.append(": ".join(methods["aiqvit"]))
     notes += [*marking.notes(done), *table.remarks, *conditions(part, done), *_scope(table, part, done, found)]
-    notes += scheme_differences(done)
+    notes += scheme_differences(done) + list(dict.fromkeys(n for r in done for n in r["data"].get("notes", ())))
     for record in records:
         if record["status"] == "failed":
             error = record.get("error", {})

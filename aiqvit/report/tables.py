@@ -159,7 +159,9 @@ def _notes(runs: Sequence[Run], records: Mapping[str, Record]) -> list[str]:
             notes[f"failed: {run.spec.model}, {run.label}, {run.spec.bits}, seed {run.spec.seed}: {reason}"] = None
         if record.get("data", {}).get("skipped"):
             skipped = record["data"]["skipped"]
-            notes[f"skipped {len(skipped)} broken image files: {', '.join(skipped[:5])}"] = None
+            why = f" ({record['data']['why']})" if record["data"].get("why") else ""
+            notes[f"skipped {len(skipped)} broken image files: {', '.join(skipped[:5])}{why}"] = None
+        notes |= dict.fromkeys(record.get("data", {}).get("notes", ()))
     return [*notes, *mark_notes(records.values())]
 
 

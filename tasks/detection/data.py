@@ -14,7 +14,7 @@ from typing import Any
 
 from aiqvit.tasks.detection.forward import Sample
 from aiqvit.tasks.detection.models import DATASET, shipped
-from aiqvit.tasks.images import SUFFIXES
+from aiqvit.tasks.pictures import SUFFIXES
 
 from aiqvit.interfaces import UserError
 

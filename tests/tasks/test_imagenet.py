@@ -100,10 +100,10 @@ def test_fingerprint_counts(task):
     ("folders", "message"),
     [
         ([], "does not exist"),
-        (["train/n01440764"], "has no folder 'val'"),
+        ([""], "has no folder 'train'"),
+        (["train/n01440764"], "has no folder 'train'|has no folder 'val'"),
         (["train/n01440764", "val"], "has no class folders"),
         (["train/n01440764", "val/n01440764"], "no images in"),
-        (["train/cat", "val/cat"], "has a folder 'cat'"),
     ],
 )
 def test_wrong_layouts(tmp_path, folders, message):
@@ -119,8 +119,8 @@ def test_model_names(task):
     assert task.resolve("*_tiny") == ["deit_tiny", "vit_tiny", "swin_tiny"]
     assert task.resolve("deit_small_distilled_patch16_224") == ["deit_small_distilled_patch16_224"]
     assert task.resolve("vit_base_patch16_224.augreg2_in21k_ft_in1k")
-    with pytest.raises(UserError, match="classes instead"):
-        task.resolve("vit_base_patch16_224.augreg_in21k")
+    with pytest.raises(UserError, match="invalid|Invalid"):
+        task.resolve("vit_base_patch16_224.no_such_tag")
     with pytest.raises(UserError, match=r"no family knows the network 'resnet18' \(timm.models.resnet.ResNet\)"):
         task.load("resnet18", "weights that nobody has")
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 BITS = "bits:"  # how settings begin that go over the bits of single roles or layers; they have no default
+INPUTS = "inputs:"  # how settings begin that are the task's, see `Subject.inputs`; tables do not show them
 
 
 def label(title: str, settings: Mapping[str, Any], defaults: Mapping[str, Any], leave_out: Collection[str] = ()) -> str:

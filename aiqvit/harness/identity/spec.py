@@ -31,7 +31,7 @@ class RunSpec:
     train: str  # names of the samples that calibration draws from
     calibration: str  # content of the samples drawn
     method: str  # its registered name
-    settings: dict[str, Any]  # every hyper-parameter of the method, `images` (asked) included
+    settings: dict[str, Any]  # all hyper-parameters of the method, `images` (asked) too; and `inputs:...`
     version: str  # see `version_text`
     preset: str
     bits: str  # weights/activations

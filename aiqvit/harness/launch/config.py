@@ -19,7 +19,7 @@ else:
 def flags(path: str, parser: argparse.ArgumentParser) -> list[str]:
     """The file as arguments of `parser`, to be put before those typed, which then win.
 
-    Lists are joined by commas, switches are true or false, `set` is a table or a list of `key=value`. Raises
+    Lists are joined by commas, switches are true or false, `set` and `transform` may be tables. Raises
     `UserError` for a file that cannot be read, a key that is no flag, and a value of the wrong kind.
     """
     try:
@@ -48,6 +48,8 @@ def _arguments(name: str, action: argparse.Action, value: Any, path: str) -> lis
     if isinstance(action.default, list):  # a flag that may be repeated
         pairs = [f"{k}={_text(v, name, path)}" for k, v in value.items()] if isinstance(value, dict) else value
         return [f"--{name}={_text(pair, name, path)}" for pair in (pairs if isinstance(pairs, list) else [pairs])]
+    if isinstance(value, dict) and action.metavar == "KEY=VALUE,...":
+        return [f"--{name}=" + ",".join(f"{k}={_text(v, name, path)}" for k, v in value.items())]
     return [f"--{name}={_text(value, name, path)}"]
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from aiqvit.families.opening import check
-from aiqvit.harness.identity.labels import BITS
+from aiqvit.harness.identity.labels import BITS, INPUTS
 from aiqvit.harness.identity.sources import code_hash
 from aiqvit.harness.identity.spec import REFERENCE, Run, RunSpec, version_text
 from aiqvit.harness.launch.options import Choice
@@ -30,7 +30,7 @@ def plan(request: Request, name: str) -> Plan:
     """The grid that a request means on the task `name`. Writes nothing; raises `UserError` for what cannot be done."""
     choices, device = request.choices(), request.place()
     task = request.open_task(name)
-    if request.calib is not None and request.calib > task.train_images:
+    if request.calib is not None and 0 < task.train_images < request.calib:  # for none the task has a word
         raise UserError(f"--calib {request.calib}: there are only {task.train_images} images to calibrate on")
     preset = request.preset_for(task, device)
     models = request.models(task)
@@ -41,12 +41,11 @@ def plan(request: Request, name: str) -> Plan:
     runs = []
     for model in models:
         subject = task.load(model, request.weights)
-        weights = subject.checksum
         _check(task, subject, request, [choice for choice, _ in built])
-        runs.append(make(model, weights, reference, reference.build(""), "32/32", 0))
+        runs.append(make(subject, reference, reference.build(""), "32/32", 0))
         for bits in request.bit_widths():
             for choice, method in built:
-                runs += [make(model, weights, choice, method, str(bits), seed) for seed in request.seed_list()]
+                runs += [make(subject, choice, method, str(bits), seed) for seed in request.seed_list()]
     return Plan(task, tuple(runs), preset, device)
 
 
@@ -69,16 +68,17 @@ class _Maker:
         self._identities: dict[tuple[int, int], DataIdentity] = {}
         self._sources: dict[str, str] = {}
 
-    def __call__(self, model: str, weights: str, choice: Choice, method: Method, bits: str, seed: int) -> Run:
+    def __call__(self, subject: Subject, choice: Choice, method: Method, bits: str, seed: int) -> Run:
         reference = choice.name == REFERENCE
         preset = "" if reference else self.preset
         spec = RunSpec(
             task=self.task.label,
-            model=model,
-            weights=weights,
+            model=subject.name,
+            weights=subject.checksum,
             **asdict(self._identity(method.images, seed)),
             method=choice.name,
-            settings=_settings(method) | {k: v for k, v in choice.changed.items() if k.startswith(BITS)},
+            settings=_settings(method) | {k: v for k, v in choice.changed.items() if k.startswith(BITS)}
+            | {INPUTS + key: value for key, value in subject.inputs.items()},
             version=version_text(choice.method, type(self.task), reference),
             preset=preset,
             bits=bits,

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from aiqvit.harness.identity.labels import INPUTS
 from aiqvit.harness.identity.manifest import manifest
 from aiqvit.harness.identity.sources import code_hash
 from aiqvit.harness.identity.spec import Run
@@ -130,9 +131,11 @@ def _check(item: Run, executor: Executor) -> None:
     """Raise `UserError` where this machine would compute something else than what the run says."""
     spec = item.spec
     identity = executor.task.identity(item.method.images, spec.seed, spec.limit, item.explicit)
-    weights, source = executor.subject(spec.model).checksum, code_hash(type(item.method), type(executor.task))
+    subject, source = executor.subject(spec.model), code_hash(type(item.method), type(executor.task))
+    inputs = {key.removeprefix(INPUTS): value for key, value in spec.settings.items() if key.startswith(INPUTS)}
     for name, found, expected in (
             ("data", identity, DataIdentity(spec.data, spec.train, spec.calibration)),
-            ("weights", weights, spec.weights), ("code", source, item.source)):
+            ("weights", subject.checksum, spec.weights), ("preparation of inputs", dict(subject.inputs), inputs),
+            ("code", source, item.source)):
         if found != expected:
             raise UserError(f"its {name} differ from those of the machine that started the sweep")

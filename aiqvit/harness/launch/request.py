@@ -26,6 +26,8 @@ class Request:
     seeds: str = "0"
     preset: str | None = None  # None: paper on a GPU with real data, quick otherwise
     data: str | None = None
+    calib_data: str | None = None
+    transform: str | None = None
     weights: str | None = None
     calib: int | None = None
     limit: int | None = None
@@ -83,7 +85,11 @@ class Request:
 
     def open_task(self, name: str) -> Task:
         """Find and check the data of a task."""
-        task = TASKS.get(name)(self.data, strict=self.strict)
+        cls = TASKS.get(name)
+        options = {key: value for key in ("calib_data", "transform") if (value := getattr(self, key)) is not None}
+        if strange := [key for key in options if key not in cls.options]:
+            raise UserError(f"--{strange[0].replace('_', '-')}: the task {name!r} has no such option")
+        task = cls(self.data, strict=self.strict, **options)
         if self.save_images:
             if type(task).draw is Task.draw:
                 raise UserError(f"--save-images: the task {name!r} draws no pictures")
