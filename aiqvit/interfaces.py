@@ -73,7 +73,7 @@ class Subject:
 
     name: str
     model: nn.Module  # full precision, eval mode, on the CPU
-    units: tuple[str, ...]  # names of the modules to reconstruct one by one, in forward order
+    units: tuple[str, ...] | None  # modules to reconstruct one by one; None: those that the model's family names
     checksum: str  # sha256 of the weights
     bit_rules: Mapping[str, str] = field(default_factory=dict)  # bits of single roles or layers (`aiqvit.quant.policy`)
     inputs: Mapping[str, str] = field(default_factory=dict)  # how samples are prepared, where that is not the usual way

@@ -11,7 +11,6 @@ from aiqvit.tasks.content import combined, digest, digests
 from aiqvit.tasks.weights import checksum, load_state, read_state
 from torch import Tensor, nn
 
-from aiqvit.families.opening import unit_names
 from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
 from aiqvit.registry import choose
 
@@ -75,7 +74,7 @@ class Coco(Task):
         net = self._mini.detector(name) if self._mini else models.build(models.config(name))
         load_state(net, convert(read_state(source), net), source)
         models.prepare(net)
-        return Subject(full, net, unit_names(net), checksum(net), {"head": "8"} if full.endswith(HEAD8) else {})
+        return Subject(full, net, None, checksum(net), {"head": "8"} if full.endswith(HEAD8) else {})
 
     def calibration(self, subject: Subject, images: int, seed: int, explicit: bool = False) -> list[list[dict]]:
         """Training images in the test pipeline, drawn by `seed`; a batch is a list of samples of one size."""

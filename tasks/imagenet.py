@@ -22,7 +22,6 @@ from timm.data import resolve_data_config
 from torch import nn
 
 from aiqvit.families.family import find, unknown_network
-from aiqvit.families.opening import unit_names
 from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
 from aiqvit.registry import choose, unknown
 
@@ -97,7 +96,7 @@ class ImageNet(Task):
             state = _timm_keys(state, net)
         load_state(net, state, source)
         net.eval().requires_grad_(False)
-        return Subject(name, net, unit_names(net), checksum(net), inputs=self._inputs.get(name, {}))
+        return Subject(name, net, None, checksum(net), inputs=self._inputs.get(name, {}))
 
     def _fitted(self, net: nn.Module, name: str, state: dict[str, torch.Tensor], weights: str | None) -> nn.Module:
         """The network with a head of as many classes as the weights have, for pictures as the transform makes them."""

@@ -15,7 +15,6 @@ from aiqvit.tasks.models.point_weights import build, own_keys
 from aiqvit.tasks.weights import checksum, load_state, read_state
 from torch import Tensor, nn
 
-from aiqvit.families.opening import unit_names
 from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
 from aiqvit.registry import choose
 
@@ -92,7 +91,7 @@ class PointTask(Task):
                             f"channels and {found[2]} classes instead of a {self.kind.__name__} with {self.channels} "
                             f"and {self.classes}")
         net.eval().requires_grad_(False)
-        return Subject(name, net, unit_names(net), checksum(net))
+        return Subject(name, net, None, checksum(net))
 
     @abstractmethod
     def read(self, shape: Shape) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ def test_longer_training_lowers_every_loss():
 @pytest.mark.parametrize("settings", [
     {"lowrank": False}, {"curriculum": False}, {"rank": 3}, {"form": "qllm"}, {"form": "outside"}, {"inherit": True},
     {"second_order": 1e-3}, {"decoding": "intzp"}, {"decoding": "zero_low"},
-    {"loss": "frobenius"}, {"loss": "mse"}, {"loss": "relative", "ranges": "own"},
+    {"loss": "token", "ranges": "token"}, {"loss": "mse"}, {"loss": "relative", "ranges": "own"},
     {"target": "fp_of_q"}, {"order": "recon_then_reparam"}, {"weight_scale_rate": 0.0},
 ])
 def test_every_switch_runs_and_changes_the_result(settings):

@@ -25,8 +25,8 @@ def test_twin_quantizers_and_row_groups_are_where_they_belong(family):
     assert rows["post_softmax", "activation"]["quantizer"] == "twin-softmax"
     assert rows["post_gelu", "activation"]["quantizer"] == "twin-gelu"
     assert rows["qkv", "weight"]["note"] == "3 groups of rows"
-    for name, q in sites(model):
-        if q.role == "qkv" and name.endswith("weight_quantizer"):
+    for _, q in sites(model):
+        if q.role == "qkv" and q.site.operand == "weight":
             assert q.scale.flatten().unique().numel() <= 3
         assert q.mode == "on"
 

@@ -32,9 +32,9 @@ def run(cls: type, family: str = "vit", bits: str = "3/3", **settings) -> tuple[
 def test_every_unit_is_logged_and_activations_are_per_tensor(cls, family):
     model, log = run(cls, family)
     assert [entry["unit"] for entry in log] == list(units(family))
-    for name, quantizer in sites(model):
+    for _, quantizer in sites(model):
         assert quantizer.drop == 0 and quantizer.mode == "on"
-        assert quantizer.granularity == ("channel" if name.endswith("weight_quantizer") else "tensor")
+        assert quantizer.granularity == ("channel" if quantizer.site.operand == "weight" else "tensor")
 
 
 @pytest.mark.parametrize("cls, settings", [

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from aiqvit.families.opening import unit_names
 from aiqvit.harness.identity.manifest import manifest
 from aiqvit.harness.identity.spec import Run
 from aiqvit.harness.run.memory import peak, reset_peak
@@ -95,7 +96,7 @@ def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: st
 
     job = Job(
         model=deepcopy(subject.model).to(device),
-        units=subject.units,
+        units=unit_names(subject.model) if subject.units is None else subject.units,
         calibration=batches,
         bits=Bits(*map(int, item.spec.bits.split("/"))),
         seed=item.spec.seed,
