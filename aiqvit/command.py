@@ -19,6 +19,7 @@ from aiqvit.harness.store.records import Record, Store, changed_since, write_tex
 from aiqvit.interfaces import UserError
 from aiqvit.registry import METHODS, TASKS
 from aiqvit.report import marks, tables, units
+from aiqvit.report.numbers import text as defined
 
 
 def bench(args: Namespace) -> int:
@@ -85,7 +86,7 @@ def _announced(grid: Plan, request: Request) -> Plan:
     if request.data is None and task.label.endswith("-mini"):
         print(f"{task.name}: no --data given and no {task.folder} here, so this uses the embedded mini data")
     for note in task.notes():
-        print(f"{task.name}: {note}")
+        print(f"{task.label}: {note}")
     return grid
 
 
@@ -151,10 +152,9 @@ def _line(run: Run, record: Record, fresh: bool, metrics: tuple[str, ...]) -> st
         return f"{_name(run)}: FAILED, {record['error']['type']}: {record['error']['message']}"
     values = []
     for metric in metrics:
-        change = ""
-        if record["fp32"] and not run.reference:
-            change = f" ({record['metrics'][metric] - record['fp32'][metric]:+.2f})"
-        values.append(f"{metric} {record['metrics'][metric]:.2f}{change}")
+        value, before = record["metrics"][metric], (record["fp32"] or {}).get(metric)
+        change = "" if run.reference or before is None else defined([value - before], " ({:+.2f})", "")
+        values.append(f"{metric} {defined([value])}{change}")
     times = "" if run.reference else f"{record['times']['quantize']:.0f} s to quantize, "
     times += f"{record['times']['evaluate']:.0f} s to evaluate"
     skipped = len(record["data"]["skipped"])

@@ -227,7 +227,7 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self, model: nn.Module, subject: Subject, *, limit: int | None, batch_size: int,
                  device: str, progress: Callable[..., Iterable]) -> dict[str, float]:
-        """Metrics in percent, under the keys of `metrics`, plus `images`, the number evaluated.
+        """Metrics in percent, under the keys of `metrics`, plus `images`, the number evaluated; NaN where undefined.
 
         Raises `Diverged` when an output is not finite.
         """
@@ -241,10 +241,16 @@ class Task(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """For the record: `train` and `val`, how many samples there are, and `skipped`, broken files met so far."""
+        """For the record: `train` and `val`, how many samples there are, and `skipped`, broken files met so far.
+
+        Where there are any, `notes` too.
+        """
 
     def notes(self) -> list[str]:
-        """Lines for people before the first run: what was ignored in the folders, how inputs are prepared."""
+        """What people have to know of the data, a sentence each: printed before the first run, kept in every record.
+
+        What was ignored or defaulted, what is odd, how inputs are prepared.
+        """
         return []
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:

@@ -30,7 +30,10 @@ class Coco(Task):
     folder = "data/coco"
 
     def __init__(self, data: str | None = None, strict: bool = False) -> None:
-        """See `Task`. Images are read when needed; a broken one is an error whatever `strict` says."""
+        """See `Task`. Images are read when needed; a broken one is an error whatever `strict` says.
+
+        The annotations are checked here.
+        """
         _import_mmdet()
         from aiqvit.tasks.detection import data as files
         from aiqvit.tasks.detection.models import MODELS
@@ -46,8 +49,9 @@ class Coco(Task):
             self._limits = mini.LIMITS
         else:
             self._mini, self.models, self.batch = None, MODELS, 1
-            self._files = files.CocoFolder(Path(data), CocoDataset.METAINFO["classes"], (1333, 800))
+            self._files = files.CocoFolder(Path(data).expanduser(), CocoDataset.METAINFO["classes"], (1333, 800))
             self._limits = {"images": 256, "batch": 1, "init_images": 1}
+        self._empty = 0  # images evaluated, where there is nothing to find in any of them
         self.label = "coco-mini" if self._mini else "coco"
         self.train_images, self.val_images = len(self._files.train), len(self._files.val)
 
@@ -61,9 +65,12 @@ class Coco(Task):
         return list(self.models) if pattern == "all" else choose("model", pattern, names)
 
     def load(self, model: str, weights: str | None = None) -> Subject:
-        """See `Task`. Weights are MMDetection's or those of Swin-Transformer-Object-Detection, told by their names."""
+        """See `Task`. Weights are MMDetection's or those of Swin-Transformer-Object-Detection, told by their names.
+
+        The number of classes is that of their head.
+        """
         from aiqvit.tasks.detection import models
-        from aiqvit.tasks.detection.checkpoints import convert
+        from aiqvit.tasks.detection.checkpoints import classes_in, convert
 
         full = self.resolve(model)[0]
         name = full.removesuffix(HEAD8)
@@ -71,8 +78,13 @@ class Coco(Task):
             raise UserError(f"no weights for {name!r} here: give --weights FILE, from MMDetection's model zoo or from "
                             "Swin-Transformer-Object-Detection")
         source = weights or str(self._mini.weights(name))
-        net = self._mini.detector(name) if self._mini else models.build(models.config(name))
-        load_state(net, convert(read_state(source), net), source)
+        state = read_state(source)
+        if self._mini:
+            net = self._mini.detector(name)
+        else:
+            self._files.fit(count := classes_in(state, source), source)
+            net = models.build(models.config(name, count))
+        load_state(net, convert(state, net), source)
         models.prepare(net)
         return Subject(full, net, None, checksum(net), {"head": "8"} if full.endswith(HEAD8) else {})
 
@@ -154,13 +166,21 @@ class Coco(Task):
     def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
         """See `Task`: the whole annotations file counts, of the pictures those that are read."""
         files, drawn = self._files, self._drawn(images, seed)
-        evaluated = digests([files.val[i] for i in self._evaluated(limit)])
+        chosen = self._evaluated(limit)
+        self._empty = len(chosen) if self._files.content.scored() and not self._files.content.scored(
+            files.ids[i] for i in chosen) else 0
+        evaluated = digests([files.val[i] for i in chosen])
         return DataIdentity(combined([*files.classes, digest(files.annotations), *evaluated]),
                             combined(path.name for path in files.train) if drawn else "", combined(digests(drawn)))
 
     def fingerprint(self) -> dict[str, Any]:
-        """`train` and `val` counts; `skipped` is empty: a broken file is an error."""
-        return {"train": self.train_images, "val": self.val_images, "skipped": []}
+        """`train` and `val` counts, `notes`; `skipped` is empty: a broken file is an error."""
+        return {"train": self.train_images, "val": self.val_images, "skipped": [], "notes": self.notes()}
+
+    def notes(self) -> list[str]:
+        """See `Task`: what of the annotations was defaulted or left out, and whether there is nothing to score."""
+        said = f"nothing to score in the {self._empty} images evaluated, so that every metric is undefined, shown as -"
+        return [*self._files.content.remarks, *([said] if self._empty else [])]
 
 
 def _check_finite(_: nn.Module, __: tuple, output: Any) -> None:

@@ -1,86 +1,162 @@
-"""Text files of points, one point a line: parsed once, checked, sampled, kept in the cache."""
+"""Text files of points, one point a line: looked at, parsed once, checked, sampled, kept in the cache."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from aiqvit.tasks.cache import file_once, folder
 from aiqvit.tasks.content import combined, digest
+from aiqvit.tasks.texts import decoded
 
 from aiqvit.interfaces import UserError
 
 Array = np.ndarray
+HEAD = 4096  # bytes of a file that are looked at when the task opens
+COMMENTS = ("#", "//", "%", ";")
+FORMAT = 2  # of what is kept in the cache
 
 
-def read_points(path: Path, columns: int, count: int, delimiter: str | None = None) -> Array:
-    """`count` evenly spaced rows of a file, (count, columns) float32; some more than once where it has fewer.
+class Sampled(NamedTuple):
+    """Points of a shape and how many there were."""
+
+    rows: Array  # (count, columns) float32
+    total: int
+
+
+class Form(NamedTuple):
+    """How a file is written."""
+
+    delimiter: str | None  # None: blanks or tabs
+    skip: int  # lines before the first point
+    columns: int
+
+
+def read_points(path: Path, columns: Sequence[int], count: int) -> Sampled:
+    """`count` evenly spaced rows of a text file with one of these numbers of columns; it may have fewer rows.
 
     Raises `UserError` that names the file and the first bad line.
     """
-    identity = combined([digest(path), columns, count, delimiter])
-    kept = folder() / "points" / f"{identity[:32]}.npy"
-    with contextlib.suppress(OSError, ValueError):  # not there yet, or not readable: then it is parsed
-        return np.load(kept, allow_pickle=False)
-    rows = parse(path, columns, delimiter)
-    rows = rows[np.arange(count) * len(rows) // count]
+    return kept_rows([digest(path), *columns, "text"], lambda: parse(path, columns), count)
+
+
+def kept_rows(identity: Iterable[object], read: Callable[[], Array], count: int) -> Sampled:
+    """`count` evenly spaced rows of what `read` gives, from the cache where `identity` is known already."""
+    kept = folder() / "points" / f"{combined([FORMAT, count, *identity])[:32]}.npz"
+    broken = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # or not there: then it is read anew
+    with contextlib.suppress(*broken), np.load(kept, allow_pickle=False) as found:
+        return Sampled(found["rows"], int(found["total"]))
+    rows = read()
+    total, rows = len(rows), rows[np.arange(count) * len(rows) // count]
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        file_once(kept, lambda draft: np.save(draft, rows))
-    return rows
+        file_once(kept, lambda draft: np.savez(draft, rows=rows, total=total))
+    return Sampled(rows, total)
 
 
-def parse(path: Path, columns: int, delimiter: str | None = None) -> Array:
+def look(path: Path, columns: Sequence[int]) -> Form:
+    """The form of a file by its first lines. Raises `UserError` that names the file and the line."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(HEAD + 1)
+        lines = decoded(content[:HEAD], whole=len(content) <= HEAD).splitlines()
+        form = _form(path, lines[:-1] if len(content) > HEAD else lines, columns)
+        return form or _form(path, decoded(path.read_bytes()).splitlines(), columns) or _empty(path, columns)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def parse(path: Path, columns: Sequence[int]) -> Array:
     """All rows of a file, (n, columns) float32. Raises `UserError` that names the file and the first bad line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = decoded(path.read_bytes()).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or 'it is not text'}") from error
-    if not any(line.strip() for line in lines):
-        raise UserError(f"{str(path)!r} is empty: expected {columns} numbers a line")
+        raise _unreadable(path, error) from error
+    form = _form(path, lines, columns) or _empty(path, columns)
     try:
-        rows = np.loadtxt(lines, np.float32, comments=None, delimiter=delimiter, ndmin=2)
+        rows = np.loadtxt(lines[form.skip:], np.float64, comments=None, delimiter=form.delimiter, ndmin=2)
     except ValueError:
         rows = None
-    if rows is None or rows.shape[1] != columns or not np.isfinite(rows).all():
-        raise UserError(f"{str(path)!r}, {_first_fault(lines, columns, delimiter)}")
+    if rows is None or rows.shape[1] != form.columns or not np.isfinite(rows := tamed(rows)).all():
+        raise UserError(f"{str(path)!r}, {_first_fault(lines, form)}")
     return rows
 
 
-def _first_fault(lines: Iterable[str], columns: int, delimiter: str | None) -> str:
-    for number, line in enumerate(lines, 1):
-        parts = line.split(delimiter)
-        if line.strip() and len(parts) != columns:
-            return f"line {number}: {len(parts)} columns instead of {columns}"
+def tamed(rows: Array) -> Array:
+    """Rows (n, 3+) as float32; coordinates that it holds badly, huge, tiny or far from the origin, are scaled first.
+
+    Shapes are centred and scaled into the unit sphere anyway, so that this changes nothing else.
+    """
+    xyz = rows[:, :3]
+    with np.errstate(over="ignore", invalid="ignore"):
+        size, far = np.ptp(xyz, axis=0).max(), np.abs(xyz).max()
+        if 0 < size < np.inf and (far > 1000 * size or not 1e-6 < size < 1e6):
+            rows = np.concatenate([(xyz - xyz[:1]) / size, rows[:, 3:]], axis=1)
+        return rows.astype(np.float32)
+
+
+def _form(path: Path, lines: Sequence[str], columns: Sequence[int]) -> Form | None:
+    """By the first line with a point; None without one. In front may be comments, names of columns, a count."""
+    names: list[str] = []
+    counted = False
+    for number, line in enumerate(lines):
+        text = line.strip()
+        if not text or text.startswith(COMMENTS):
+            continue
+        delimiter = next((mark for mark in ",;" if mark in text), None)
+        parts = text.split(delimiter)
+        if not names and not any(map(_is_number, parts)):
+            names = [part.strip(" \t\"'").lower() for part in parts]
+        elif not counted and len(parts) == 1 and text.isdecimal() and 1 not in columns:
+            counted = True
+        else:
+            form = Form(delimiter, number, len(parts))
+            if "x" in names and names[:3] != ["x", "y", "z"]:
+                raise UserError(f"{str(path)!r}: its columns are {', '.join(names)}: expected x, y, z first")
+            if form.columns not in columns:
+                raise UserError(f"{str(path)!r}, line {number + 1}: {_instead(form.columns, columns)}")
+            if not all(_is_finite(part) for part in parts):
+                raise UserError(f"{str(path)!r}, {_first_fault(lines, form)}")
+            return form
+    return None
+
+
+def _first_fault(lines: Sequence[str], form: Form) -> str:
+    for number, line in enumerate(lines[form.skip:], form.skip + 1):
+        parts = line.split(form.delimiter)
+        if line.strip() and len(parts) != form.columns:
+            return f"line {number}: {_instead(len(parts), [form.columns])}"
         for part in parts if line.strip() else ():
-            try:
-                fine = np.isfinite(float(part))
-            except ValueError:
-                fine = False
-            if not fine:
+            if not _is_finite(part):
                 return f"line {number}: {part.strip()!r} is not a finite number"
     return "a number is too large"
 
 
-def read_list(path: Path, what: str) -> list[str]:
-    """Lines of a list file without blanks. Raises `UserError` when it is missing or empty; `what` is what it holds."""
-    if not path.is_file():
-        raise UserError(f"no file {str(path)!r}: expected {what}")
+def _instead(found: int, columns: Sequence[int]) -> str:
+    return f"{found} columns instead of {' or '.join(map(str, columns))}"
+
+
+def _empty(path: Path, columns: Sequence[int]) -> Form:
+    raise UserError(f"{str(path)!r} is empty: expected {' or '.join(map(str, columns))} numbers a line")
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or 'it is not text'}")
+
+
+def _is_number(text: str) -> bool:
     try:
-        names = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{str(path)!r} cannot be read as text: expected {what}") from error
-    if not names:
-        raise UserError(f"{str(path)!r} is empty: expected {what}")
-    return names
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
-def check_files(names: Iterable[str], paths: Iterable[Path], where: str) -> None:
-    """Raise `UserError` for a file that is missing; `where` says what names it."""
-    for name, path in zip(names, paths, strict=True):
-        if not path.is_file():
-            raise UserError(f"{where} names {name!r}, but there is no file {str(path)!r}")
+def _is_finite(text: str) -> bool:
+    return _is_number(text) and bool(np.isfinite(float(text)))
 
 
 def unit_sphere(points: Array) -> Array:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from aiqvit.tasks.content import combined, digests
 from aiqvit.tasks.models.point_transformer import PointTransformer
 from aiqvit.tasks.models.point_weights import build, own_keys
+from aiqvit.tasks.point_facts import Facts
+from aiqvit.tasks.point_lists import Shape
+from aiqvit.tasks.point_reader import PointReader
 from aiqvit.tasks.weights import checksum, load_state, read_state
 from torch import Tensor, nn
 
@@ -26,22 +29,14 @@ PIECE = 1024  # points that a CPU evaluates at once: larger tensors leave its ca
 MODEL = "point_transformer"
 
 
-class Shape(NamedTuple):
-    """One file and the class or category of its shape."""
+class PointTask(PointReader, Task):
+    """A subclass lists its files in `__init__`, `self.train`, `self.held_out` and `self.val`, and its `self.names`.
 
-    path: Path
-    label: int
-
-
-class PointTask(Task):
-    """A subclass lists its files in `__init__`, `self.train`, `self.held_out` and `self.val`, and its `self.names`."""
+    Then it calls `_look`.
+    """
 
     kind: ClassVar[type[PointTransformer]]
-    channels: int  # of the model's input
     classes: int  # of the model's output
-    train: list[Shape]
-    held_out: list[Shape]  # training data that picks the best checkpoint
-    val: list[Shape]
     names: tuple[str, ...]  # of the classes or categories, in order
 
     def _open(self, data: str | None, mini: Any, name: str) -> Path:
@@ -52,9 +47,10 @@ class PointTask(Task):
         self.points = mini.POINTS if self.mini else POINTS
         self.models = (f"mini_{MODEL}",) if self.mini else (MODEL,)
         self.label = f"{self.name}-mini" if self.mini else self.name
-        root = mini.prepare(name) if self.mini else Path(data)
+        root = mini.prepare(name) if self.mini else Path(data).expanduser()
         if not root.exists():
             raise UserError(f"data folder {str(root)!r} does not exist")
+        self.facts = Facts(self.points)
         return root
 
     @property
@@ -85,17 +81,27 @@ class PointTask(Task):
         state = own_keys(read_state(source))
         net = build(state, source)
         load_state(net, state, source)
-        found = (type(net), net.embed[0].in_features, net.classifier[-1].out_features)
-        if found != (self.kind, self.channels, self.classes):
-            raise UserError(f"weights {source!r} do not fit {self.label}: a {found[0].__name__} with {found[1]} input "
-                            f"channels and {found[2]} classes instead of a {self.kind.__name__} with {self.channels} "
-                            f"and {self.classes}")
+        self._fit(net, source)
         net.eval().requires_grad_(False)
         return Subject(name, net, None, checksum(net))
 
-    @abstractmethod
-    def read(self, shape: Shape) -> tuple[Tensor, Tensor]:
-        """Input points (N, channels) of a shape and its target: the class (), or the part of each point (N,)."""
+    def _fit(self, net: PointTransformer, source: str) -> None:
+        """Take the channels of a network. Raises `UserError` for one that does not fit the data."""
+        found = (type(net), net.embed[0].in_features, net.classifier[-1].out_features)
+        able = (3 + self.extra, 6 + self.extra)
+        if found[0] != self.kind or found[1] not in able or not self._counts(found[2]):
+            wanted = found[1] if found[1] in able else " or ".join(map(str, able))
+            raise UserError(f"weights {source!r} do not fit {self.label}: a {found[0].__name__} with {found[1]} input "
+                            f"channels and {found[2]} classes instead of a {self.kind.__name__} with {wanted} and "
+                            f"{self.classes}")
+        if found[1] == able[1] and self.flat:
+            raise UserError(f"weights {source!r} take normals, but {len(self.flat)} files have only x, y, z, the first "
+                            f"{str(self.flat[0])!r}: give files with normals, or weights trained without them")
+        self.channels, self.classes = found[1:]
+
+    def _counts(self, classes: int) -> bool:
+        """Whether a network with that many classes or parts fits the data."""
+        return classes == self.classes
 
     @abstractmethod
     def judge(self, outputs: Tensor, shapes: Sequence[Shape], targets: Tensor) -> list[float]:
@@ -147,21 +153,28 @@ class PointTask(Task):
         return {**self.summary(shapes, numbers), "images": len(shapes), "skipped": 0}
 
     def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
-        """See `Task`: the classes with the evaluated files and their labels, the training list, the files drawn."""
-        drawn = self._drawn(images, seed, explicit)
-        return DataIdentity(combined([*self.names, self.points, *shape_content(self._evaluated(limit))]),
-                            combined(shape.path.name for shape in self.train) if drawn else "",
+        """See `Task`: the classes with the evaluated files and their labels, the training list, the files drawn.
+
+        All these are read and checked here, before the first run, and kept in the cache.
+        """
+        drawn, evaluated = self._drawn(images, seed, explicit), self._evaluated(limit)
+        contents = shape_content(evaluated)
+        self.check(list(dict.fromkeys([*evaluated, *drawn])))
+        names = (shape.path.name + ("" if shape.row is None else f" {shape.row}") for shape in self.train)
+        return DataIdentity(combined([*self.names, self.points, *contents]),
+                            combined(names) if drawn else "",
                             combined(shape_content(drawn)))
 
     def fingerprint(self) -> dict[str, Any]:
-        """`train` and `val` counts; `skipped` is empty: a broken file is an error."""
-        return {"train": self.train_images, "val": self.val_images, "skipped": []}
+        """`train` and `val` counts, `notes`; `skipped` is empty: a broken file is an error."""
+        return {"train": self.train_images, "val": self.val_images, "skipped": [], "notes": self.notes()}
 
 
 def shape_content(shapes: Sequence[Shape]) -> list[str]:
-    """A digest and a label a shape."""
+    """A digest and a label a shape, and its row in a file of several."""
     contents = digests([shape.path for shape in shapes])
-    return [f"{content} {shape.label}" for content, shape in zip(contents, shapes, strict=True)]
+    return [f"{content} {shape.label}" + ("" if shape.row is None else f" {shape.row}")
+            for content, shape in zip(contents, shapes, strict=True)]
 
 
 def class_means(labels: Sequence[int], numbers: Sequence[float]) -> list[float]:

@@ -24,13 +24,13 @@ def ground_truth(files: CocoFolder, identity: int) -> dict[str, Any]:
     from pycocotools.coco import COCO
     from pycocotools.mask import encode
 
-    content = json.loads(files.annotations.read_text())
+    content = json.loads(files.annotations.read_text(encoding="utf-8-sig"))
     coco = COCO()
     coco.dataset = content
     coco.createIndex()
     image = coco.imgs[identity]
     labels = {category["id"]: i for i, category in enumerate(content["categories"])}
-    found = [a for a in coco.imgToAnns[identity] if not a["iscrowd"]]
+    found = [a for a in coco.imgToAnns[identity] if not a["iscrowd"] and a["category_id"] in labels]
     boxes = torch.tensor([a["bbox"] for a in found], dtype=torch.float64).reshape(-1, 4)
     return {
         "img_id": identity,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
 from aiqvit.report import footer
+from aiqvit.report import numbers as numbers_of
 from aiqvit.report.layouts import Layout, Line, layout, with_rows
 from aiqvit.report.marks import marks
 from aiqvit.report.published import printed
@@ -134,8 +135,10 @@ def _own_cell(table: Layout, found: Mapping[Key, list[Record]], line: Line, colu
     done = [r for r in records if r["status"] == "done" and metric in r["metrics"]]
     if not done:
         return Cell("failed" if records else "—")
-    values = [r["metrics"][metric] for r in done]
-    spread = stdev(values) if len(values) > 1 else None
+    values = numbers_of.values(done, metric)
+    if not values:
+        return Cell(numbers_of.UNDEFINED)
+    spread = numbers_of.spread(values)
     text = f"{mean(values):.{table.decimals}f}"
     numbers = {**_numbers(table, (*where, metric), "ours"), "value": mean(values), "std": spread, "n": len(values),
                "seeds": " ".join(str(r["spec"]["seed"]) for r in done), "preset": done[0]["spec"]["preset"],

@@ -7,13 +7,13 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from aiqvit.harness.identity.spec import REFERENCE
-from aiqvit.harness.store.records import Record
+from aiqvit.harness.store.records import Record, plain
 from aiqvit.interfaces import UserError
-from aiqvit.report import footer, marks, plots, units
+from aiqvit.report import footer, marks, numbers, plots, units
 from aiqvit.report.panels import width
 from aiqvit.report.records import Key, Part, cells
 from aiqvit.report.style import headline
@@ -52,6 +52,8 @@ def _section(part: Part, notes: Mapping[str, tuple[str, str]]) -> dict[str, Any]
     methods = dict.fromkeys(r["spec"]["method"] for r in done)
     remarks = [": ".join(notes[method]) for method in methods if notes.get(method, ("", ""))[1]]
     remarks += [*marks.notes(done), *footer.conditions(part, done), *footer.scheme_differences(done)]
+    remarks += [numbers.NOTE] if numbers.any_undefined(done, metrics) else []
+    remarks += dict.fromkeys(remark for r in done for remark in r["data"].get("notes", ()))
     remarks += [f"versions: {footer.versions(done)}"]
     if left_out:
         remarks.append(f"older runs or other settings of the same cells, not in the table: {' '.join(left_out)}")
@@ -73,13 +75,14 @@ def _order(key: Key) -> tuple:
 def _row(runs: Sequence[Record], metrics: Sequence[str], first: str) -> list[dict[str, Any]]:
     done = [r for r in runs if r["status"] == "done"]
     spec = runs[0]["spec"]
-    changes = [r["metrics"][first] - r["fp32"][first] for r in done if r.get("fp32") and spec["method"] != REFERENCE]
+    changes = numbers.changes(done, first) if spec["method"] != REFERENCE else []
     minutes = [r["times"]["quantize"] / 60 for r in done if spec["method"] != REFERENCE]
     peaks = [r["peak_mib"].get("gpu", r["peak_mib"]["rss"]) for r in done if r.get("peak_mib")]
     texts = [spec["model"], spec["bits"], runs[0]["label"] + marks.marks(done)]
-    numbers = [*([r["metrics"][m] for r in done if m in r["metrics"]] for m in metrics)]
+    found = [(numbers.values(done, m), numbers.UNDEFINED if any(m in r["metrics"] for r in done) else "—")
+             for m in metrics]
     return [*({"text": text, "value": text} for text in texts),
-            *(_cell(values, "{:.2f}", "failed" if not done else "—") for values in numbers),
+            *(_cell(values, "{:.2f}", "failed" if not done else empty) for values, empty in found),
             _cell(changes, "{:+.2f}"), _cell(minutes, "{:.2f}"), _cell(peaks, "{:.0f}"),
             _cell([len(runs)], "{:d}"), _cell([r["metrics"].get("images", 0) for r in done][:1], "{:d}")]
 
@@ -88,8 +91,8 @@ def _cell(values: Sequence[float], form: str, empty: str = "—") -> dict[str, A
     if not values:
         return {"text": empty, "value": ""}
     middle = values[0] if len(values) == 1 else mean(values)
-    spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-    return {"text": form.format(middle) + spread, "value": middle}
+    around = f" ± {numbers.spread(values):.2f}" if len(values) > 1 else ""
+    return {"text": form.format(middle) + around, "value": middle}
 
 
 def _cards(done: Sequence[Record]) -> list[dict[str, Any]]:
@@ -102,7 +105,7 @@ def _cards(done: Sequence[Record]) -> list[dict[str, Any]]:
 def _run(record: Record) -> dict[str, Any]:
     shown = {key: record[key] for key in SHOWN if key in record}
     return {"id": record["id"], "error": record.get("error"), "log": units.grid(record),
-            "text": json.dumps(shown, indent=1, ensure_ascii=False)}
+            "text": json.dumps(plain(shown), indent=1, ensure_ascii=False)}
 
 
 def _svg(figure: Any) -> str:

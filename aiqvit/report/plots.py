@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
 from aiqvit.report import style
+from aiqvit.report.numbers import spread, values
 from aiqvit.report.panels import finished, log_ticks, matrix, pyplot, side_by_side, width
 from aiqvit.report.records import Key, Part, cells
 
 
 def by_bits(part: Part) -> Any:
     """The metric against the bit width, a line a method, a panel a model; error bars over seeds."""
-    found = _plain(part)
-    metric, label = _headline(found)
+    found, metric, label = _scored(part)
     if not any(method != REFERENCE for _, method, *_ in found):
         return None
     axes = side_by_side(part, _models(found))
@@ -28,10 +28,10 @@ def by_bits(part: Part) -> Any:
         methods = style.order({m for where, m, *_ in found if where == model} - {REFERENCE})
         for i, method in enumerate(methods):  # a little beside each other, so that none hides another
             points = [(bits.index(b), r) for b in bits if (r := found.get((model, method, "", b)))]
-            values = [[r["metrics"][metric] for r in runs] for _, runs in points]
-            spread = [stdev(v) if len(v) > 1 else 0 for v in values]
-            ax.errorbar([x + 0.03 * (i - (len(methods) - 1) / 2) for x, _ in points], [mean(v) for v in values],
-                        spread if any(spread) else None, capsize=3, **_look(method, points[0][1]), linewidth=1.4)
+            scores = [values(runs, metric) for _, runs in points]
+            spreads = [spread(v) or 0 for v in scores]
+            ax.errorbar([x + 0.03 * (i - (len(methods) - 1) / 2) for x, _ in points], [mean(v) for v in scores],
+                        spreads if any(spreads) else None, capsize=3, **_look(method, points[0][1]), linewidth=1.4)
         ax.set_xticks(range(len(bits)), bits)
         ax.set_xlim(-0.25, len(bits) - 0.75)
         ax.set(title=model, xlabel="bits (weights/activations)", ylabel=label)
@@ -40,8 +40,7 @@ def by_bits(part: Part) -> Any:
 
 def by_minutes(part: Part) -> Any:
     """The metric against the minutes that quantization took, a panel a model and bit width."""
-    found = _plain(part)
-    metric, label = _headline(found)
+    found, metric, label = _scored(part)
     places = {(model, b) for model, method, _, b in found if method != REFERENCE}
     if not places:
         return None
@@ -51,7 +50,7 @@ def by_minutes(part: Part) -> Any:
         for method in style.order(m for where, m, _, b in found if (where, b) == (model, bits)):
             runs = found[model, method, "", bits]
             minutes = mean(max(r["times"]["quantize"], 0.1) for r in runs) / 60
-            ax.plot(minutes, mean(r["metrics"][metric] for r in runs), linestyle="none", markersize=8,
+            ax.plot(minutes, mean(values(runs, metric)), linestyle="none", markersize=8,
                     **_look(method, runs))
         ax.margins(x=0.15)
         ax.set(title=f"{model} {bits}", xlabel="minutes to quantize (log scale)", ylabel=label)
@@ -81,22 +80,22 @@ def intervals(part: Part) -> Any:
 def by_calibration(part: Part) -> Any:
     """The metric against the number of calibration samples (AIQViT's Figure 4b), a line a method and bit width."""
     series: dict[tuple[str, str, str, str], dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    metric, label = style.headline(next((r["metrics"] for r in part.records if r["status"] == "done"), {}))
     for r in part.records:
         spec = r["spec"]
-        if r["status"] == "done" and spec["method"] != REFERENCE:
+        if r["status"] == "done" and spec["method"] != REFERENCE and values([r], metric):
             made = spec.get("version") or spec.get("code")
             alike = str([made, *sorted((k, v) for k, v in spec["settings"].items() if k != "images")])
             series[spec["model"], spec["method"], spec["bits"], alike][r["calibration_images"]].append(r)
     series = {where: sizes for where, sizes in series.items() if len(sizes) > 1}
     if not series:
         return None
-    metric, label = style.headline(next(iter(next(iter(series.values())).values()))[0]["metrics"])
     axes = side_by_side(part, list(dict.fromkeys(model for model, *_ in series)))
     styles = dict(zip(sorted({bits for _, _, bits, _ in series}, key=width), ("-", "--", ":", "-.") * 9, strict=False))
     for (model, method, bits, _), sizes in series.items():
         xs, runs = sorted(sizes), next(iter(sizes.values()))
         look = _look(method, runs) | {"label": f"{_title(runs)} {bits}"}
-        axes[model].plot(xs, [mean(r["metrics"][metric] for r in sizes[x]) for x in xs], styles[bits], **look)
+        axes[model].plot(xs, [mean(values(sizes[x], metric)) for x in xs], styles[bits], **look)
         axes[model].set_xscale("log", base=2)
         axes[model].xaxis.set_major_formatter("{x:.0f}")
         axes[model].set(title=model, xlabel="calibration samples (log scale)", ylabel=label)
@@ -148,8 +147,11 @@ def _models(found: Mapping[Key, Any]) -> list[str]:
     return list(dict.fromkeys(model for model, method, *_ in found if method != REFERENCE))
 
 
-def _headline(found: Mapping[Key, list[Record]]) -> tuple[str, str]:
-    return style.headline(next(iter(found.values()))[0]["metrics"]) if found else ("", "")
+def _scored(part: Part) -> tuple[dict[Key, list[Record]], str, str]:
+    """The same with a defined headline metric, that metric and its label."""
+    found = _plain(part)
+    metric, label = style.headline(next(iter(found.values()))[0]["metrics"]) if found else ("", "")
+    return {key: runs for key, runs in found.items() if values(runs, metric)}, metric, label
 
 
 def _title(runs: Sequence[Record]) -> str:
@@ -162,7 +164,7 @@ def _look(method: str, runs: Sequence[Record]) -> dict[str, Any]:
 
 def _reference_line(ax: Any, found: Mapping[Key, list[Record]], model: str, metric: str) -> None:
     if runs := found.get((model, REFERENCE, "", "32/32")):
-        ax.axhline(runs[0]["metrics"][metric], color=style.colour(REFERENCE), linestyle="--", linewidth=1,
+        ax.axhline(values(runs, metric)[0], color=style.colour(REFERENCE), linestyle="--", linewidth=1,
                    label=_title(runs))
 
 

@@ -6,13 +6,14 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from aiqvit.harness.identity.labels import variant
 from aiqvit.harness.identity.spec import Run
 from aiqvit.harness.store.records import Record, changed_since
 from aiqvit.interfaces import UserError
+from aiqvit.report import numbers
 from aiqvit.report.latex import escape
 from aiqvit.report.marks import marks
 from aiqvit.report.marks import notes as mark_notes
@@ -48,7 +49,7 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
     for run in runs:
         row = cells.setdefault((run.spec.bits, run.label), {})
         row.setdefault(run.spec.model, []).append(records[run.spec.id])
-    rows, numbers = [], []
+    rows, entries = [], []
     printed = _published(runs, metrics[0])
     beside = [m for m in models if any(model == m for model, _, _ in printed)]  # models with published numbers
     for (bits, method), row in cells.items():
@@ -56,16 +57,18 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
         values = (_cell(row.get(m, []), metric) for m in models for metric in shown)
         mark = marks(r for group in row.values() for r in group)
         rows.append([bits, method + mark, *values, _minutes(bits, row), *others])
-        numbers += [_numbers(bits, method, m, row[m], metrics) for m in models if m in row]
+        entries += [_numbers(bits, method, m, row[m], metrics) for m in models if m in row]
     limit = runs[0].spec.limit
     name = "-".join(filter(None, [label, preset, grid, f"limit{limit}" if limit else ""]))
     header = ["W/A", "Method", *(f"{m} {metric}" for m in models for metric in shown), "Minutes",
               *(f"{m} published" for m in beside)]
     used = [records[r.spec.id] for r in runs]
     notes = _notes(runs, records)
+    if numbers.any_undefined(used, shown):
+        notes.append(numbers.NOTE)
     if beside:
         notes.append("published: change from full precision on all of the data set, and the paper that prints it")
-    return Table(name, _caption(label, " and ".join(shown), preset, runs, used), header, rows, notes, numbers)
+    return Table(name, _caption(label, " and ".join(shown), preset, runs, used), header, rows, notes, entries)
 
 
 def _published(runs: Sequence[Run], metric: str) -> dict[tuple[str, str, str], str]:
@@ -93,20 +96,22 @@ def _cell(records: Sequence[Record], metric: str) -> str:
     done = [r for r in records if r["status"] == "done"]
     if not done:
         return "failed" if records else "—"
-    values = [r["metrics"][metric] for r in done]
+    values = numbers.values(done, metric)
+    if not values:
+        return numbers.UNDEFINED
     drop = _drop(done, metric)
     change = ""
     if drop is not None and done[0]["spec"]["bits"] != "32/32":
         change = f"{round(-drop, 2) + 0.0:+.2f}"  # never -0.00
     if len(values) > 1:
         inside = ", ".join(filter(None, [f"n={len(values)}", change]))
-        return f"{mean(values):.2f} ± {stdev(values):.2f} ({inside})"
+        return f"{mean(values):.2f} ± {numbers.spread(values):.2f} ({inside})"
     return f"{values[0]:.2f}" + (f" ({change})" if change else "")
 
 
 def _drop(done: Sequence[Record], metric: str) -> float | None:
-    drops = [r["fp32"][metric] - r["metrics"][metric] for r in done if r.get("fp32")]
-    return mean(drops) if drops else None
+    changes = numbers.changes(done, metric)
+    return -mean(changes) if changes else None
 
 
 def _numbers(bits: str, method: str, model: str, records: Sequence[Record], metrics: Sequence[str]) -> dict[str, Any]:
@@ -114,9 +119,9 @@ def _numbers(bits: str, method: str, model: str, records: Sequence[Record], metr
     row: dict[str, Any] = {"bits": bits, "method": method, "model": model, "runs": len(done)}
     row["failed"] = len(records) - len(done)
     for metric in metrics:
-        values = [r["metrics"][metric] for r in done]
+        values = numbers.values(done, metric)
         row[metric] = mean(values) if values else None
-        row[f"{metric}_std"] = stdev(values) if len(values) > 1 else None
+        row[f"{metric}_std"] = numbers.spread(values)
         row[f"{metric}_drop"] = _drop(done, metric)
     row["minutes"] = mean(r["times"]["quantize"] for r in done) / 60 if done else None
     row["images"] = done[0]["metrics"]["images"] if done else None

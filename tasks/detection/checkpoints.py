@@ -6,8 +6,11 @@ import re
 
 from torch import Tensor, nn
 
+from aiqvit.interfaces import UserError
+
 State = dict[str, Tensor]
 MADE = (".attn_mask", ".relative_position_index")  # buffers that follow from the architecture
+HEAD = re.compile(r"roi_head\.bbox_head\.(0\.)?fc_cls\.weight$")
 
 _RENAMED = ((r"^layers\.", "stages."), (r"\.attn\.", ".attn.w_msa."), (r"\.mlp\.fc1\.", ".ffn.layers.0.0."),
             (r"\.mlp\.fc2\.", ".ffn.layers.1."), (r"^patch_embed\.proj\.", "patch_embed.projection."))
@@ -47,3 +50,12 @@ def convert(state: State, model: nn.Module) -> State:
         rest = {k: v for k, v in state.items() if not k.startswith(prefix)}
         state = {prefix + k: v for k, v in backbone.items()} | rest
     return {k: v for k, v in model.state_dict().items() if k.endswith(MADE)} | state
+
+
+def classes_in(state: State, source: str) -> int:
+    """How many classes the head of a detector's state has. Raises `UserError` where there is no such head."""
+    weight = next((v for k, v in state.items() if HEAD.search(k)), None)
+    if weight is None:
+        raise UserError(f"weights {source!r} are not those of a detector: no roi_head.bbox_head.fc_cls.weight among "
+                        f"{len(state)} keys, the first of which is {next(iter(state), '')!r}")
+    return len(weight) - 1  # the last one is the background

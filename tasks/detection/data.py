@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-import json
 import logging
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from aiqvit.tasks.detection.annotations import read_annotations
 from aiqvit.tasks.detection.forward import Sample
 from aiqvit.tasks.detection.models import DATASET, shipped
 from aiqvit.tasks.pictures import SUFFIXES
+from aiqvit.tasks.texts import located, read_list
+from PIL import Image
 
 from aiqvit.interfaces import UserError
 
 ANNOTATIONS = "annotations/instances_val2017.json"
+CLASSES = "classes.txt"  # names of the head's classes, where they are not COCO's
+ORIENTATION = 0x0112  # the EXIF tag
 TRAIN, VAL = "train2017", "val2017"
 KEYS = {"mAP": "", "mAP_50": "_50", "mAP_75": "_75", "mAP_s": "_s", "mAP_m": "_m", "mAP_l": "_l"}
 KINDS = {"bbox": "box_ap", "segm": "mask_ap"}
@@ -27,51 +29,61 @@ KINDS = {"bbox": "box_ap", "segm": "mask_ap"}
 class CocoFolder:
     """Images to calibrate on and to evaluate on, with the annotations of the latter.
 
-    Attributes: `train` and `val`, paths; `checksum`, of names, sizes and annotations.
+    Attributes: `train` and `val`, paths; `ids` of `val`; `content`, the annotations; `classes`, in the order of the
+    detector's labels.
     """
 
     def __init__(self, root: Path, classes: Sequence[str], scale: tuple[int, int]) -> None:
-        """`classes` are those of the detector's head, `scale` the longer and the shorter side of its input.
+        """`classes` are the usual ones, `scale` the longer and the shorter side of the detector's input.
 
-        Raises `UserError` for what is missing, and for categories that are not `classes`.
+        Raises `UserError` for what is missing or wrong.
         """
-        self.root, self.classes, self.scale = root, tuple(classes), scale
+        self.root, self.usual, self.scale = root, tuple(classes), scale
         self.annotations = root / ANNOTATIONS
         for wanted in (root, root / TRAIN, root / VAL):
             if not wanted.is_dir():
                 raise UserError(f"folder {str(wanted)!r} does not exist: looked for {TRAIN}/, {VAL}/ and {ANNOTATIONS}")
-        content = self._read()
-        self.train = sorted(p for p in (root / TRAIN).iterdir() if p.suffix.lower() in SUFFIXES)
-        if not self.train:
-            raise UserError(f"no images in {str(root / TRAIN)!r}")
-        images = sorted(content["images"], key=lambda image: image["id"])
-        self.ids, self.val = [i["id"] for i in images], [root / VAL / i["file_name"] for i in images]
-        missing = [p.name for p in self.val if not p.is_file()]
+        missing: list[str] = []
+        self.content = read_annotations(self.annotations, self._finder(missing), picture_size)
         if missing:
             raise UserError(f"{ANNOTATIONS} lists {len(missing)} images that are not in {str(root / VAL)!r}: "
                             f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}")
-        digest = hashlib.sha256(self.annotations.read_bytes())
-        for path in (*self.train, *self.val):
-            digest.update(f"{path.parent.name}/{path.name} {os.stat(path).st_size}\n".encode())
-        self.checksum = digest.hexdigest()
+        self.train = sorted(p for p in (root / TRAIN).iterdir() if p.suffix.lower() in SUFFIXES)
+        if not self.train:
+            raise UserError(f"no images in {str(root / TRAIN)!r}")
+        self.ids = [image["id"] for image in self.content.images]
+        self.val = [image["file"] for image in self.content.images]
+        named = root / CLASSES
+        self.listed = tuple(read_list(named, "a class a line, in the order of the head")) if named.is_file() else ()
+        usual = not self.listed and set(self.content.categories) <= set(self.usual)
+        self.classes = self.usual if usual else self.listed or tuple(self.content.categories)
 
-    def _read(self) -> dict[str, Any]:
-        if not self.annotations.is_file():
-            raise UserError(f"annotations file {str(self.annotations)!r} does not exist")
-        try:
-            content = json.loads(self.annotations.read_text(encoding="utf-8"))
-            names = tuple(category["name"] for category in content["categories"])
-            _ = [(image["id"], image["file_name"]) for image in content["images"]], content["annotations"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"annotations file {str(self.annotations)!r} is not in COCO's format: {error!r}") from error
-        if names != self.classes:
-            differ = next((f"{a!r} instead of {b!r}" for a, b in zip(names, self.classes, strict=False) if a != b),
-                          "the first ones are alike")
-            raise UserError(f"{str(self.annotations)!r} has {len(names)} categories that do not match the "
-                            f"{len(self.classes)} classes of the detector's head: {differ}")
-        if not content["images"]:
-            raise UserError(f"annotations file {str(self.annotations)!r} lists no images")
-        return content
+    def _finder(self, missing: list[str]) -> Callable[[str], Path]:
+        def find(name: str) -> Path:
+            path = located(name, self.root / VAL, self.root)
+            if not path.is_file():
+                missing.append(name)
+            return path
+
+        return find
+
+    def fit(self, count: int, source: str) -> None:
+        """Set `classes` to the names of a head of `count` classes; all categories are among them, in any order.
+
+        They are those of `classes.txt` where there is one, COCO's where they are as many and have all categories, and
+        otherwise the categories as the annotations list them. Raises `UserError` when their number is another.
+        """
+        own = tuple(self.content.categories)
+        usual = not self.listed and count == len(self.usual) and set(own) <= set(self.usual)
+        names = self.listed or (self.usual if usual else own)
+        foreign = next((name for name in own if name not in names), None)
+        if len(names) != count or foreign is not None:
+            has = CLASSES if self.listed else f"{str(self.annotations)!r}"
+            odd = "" if foreign is None else f"; the category {foreign!r} is not among them"
+            raise UserError(f"weights {source!r} have a head of {count} classes, but {has} has {len(names)}: "
+                            f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}{odd}; name the classes of the "
+                            f"head in {str(self.root / CLASSES)!r}, one a line")
+        self.classes = names
 
     def sample(self, path: Path, identity: int = 0) -> Sample:
         """An image through MMDetection's test pipeline. Raises `UserError` for one that cannot be read."""
@@ -98,14 +110,19 @@ class CocoFolder:
     def judge(self, predictions: list[dict[str, Any]], identities: Sequence[int]) -> dict[str, float]:
         """Box and mask AP in percent of predictions on the images of these ids, by CocoMetric.
 
-        A prediction is a DetDataSample as a dictionary. An AP over no object at all is left out.
+        A prediction is a DetDataSample as a dictionary. Where there is no object to find, or are no masks, the two main
+        APs are NaN and the others left out.
         """
         from mmdet.evaluation import CocoMetric
 
+        if not self.content.scored(identities):
+            return dict.fromkeys(KINDS.values(), float("nan"))
+        kinds = {kind: name for kind, name in KINDS.items() if kind == "bbox" or self.content.masks}
         with contextlib.redirect_stdout(io.StringIO()):
             logging.disable(logging.ERROR)
             try:
-                metric = CocoMetric(ann_file=str(self.annotations), metric=list(KINDS))
+                metric = CocoMetric(metric=list(kinds))
+                metric._coco_api = self._index()
                 metric.dataset_meta = {"classes": self.classes}
                 metric.img_ids = list(identities)
                 metric.process({}, predictions)
@@ -113,5 +130,31 @@ class CocoFolder:
             finally:
                 logging.disable(logging.NOTSET)
         values = {f"{name}{end}": found.get(f"{kind}_{key}", 0.0)
-                  for kind, name in KINDS.items() for key, end in KEYS.items()}
-        return {name: round(100 * value, 1) for name, value in values.items() if value >= 0}
+                  for kind, name in kinds.items() for key, end in KEYS.items()}
+        nothing = dict.fromkeys(KINDS.values(), float("nan"))
+        return nothing | {name: round(100 * value, 1) for name, value in values.items() if value >= 0}
+
+    def _index(self) -> Any:
+        """The annotations for COCO's tools, with the categories in the order of `classes`."""
+        from mmdet.datasets.api_wrappers import COCO
+
+        known, fresh = self.content.categories, max(self.content.categories.values()) + 1
+        index = COCO()
+        index.dataset = {
+            "images": [{**image, "file_name": image["file"].name} for image in self.content.images],
+            "annotations": [dict(entry) for entry in self.content.entries],
+            "categories": [{"id": known.get(name, fresh + i), "name": name} for i, name in enumerate(self.classes)],
+        }
+        index.createIndex()
+        index.img_ann_map, index.cat_img_map = index.imgToAnns, index.catToImgs
+        return index
+
+
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """Width and height as a picture is shown; None where it cannot be read, which loading it will say."""
+    try:
+        with Image.open(path) as file:
+            turned = file.getexif().get(ORIENTATION, 1) in range(5, 9)
+            return file.size[::-1] if turned else file.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None

@@ -30,7 +30,7 @@ def shipped(path: str) -> Any:
     return Config.fromfile(folder / path)
 
 
-def config(name: str) -> dict[str, Any]:
+def config(name: str, classes: int = 80) -> dict[str, Any]:
     """The model part of the config of one of `MODELS`, without the download of pretrained backbones."""
     family, _, swin = name.rpartition("rcnn_")
     model = shipped(SWIN[swin]).model
@@ -40,6 +40,9 @@ def config(name: str) -> dict[str, Any]:
         model.roi_head.bbox_head = [cascade_head(head) for head in model.roi_head.bbox_head]
     model.backbone.pop("init_cfg")
     model.backbone.convert_weights = False
+    roi = model.roi_head
+    for head in (*(roi.bbox_head if isinstance(roi.bbox_head, list) else [roi.bbox_head]), roi.mask_head):
+        head["num_classes"] = classes
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from itertools import count, takewhile
 
 from aiqvit.tasks.models.point_transformer import PointSegmenter, PointTransformer
@@ -11,8 +12,9 @@ from torch import Tensor
 from aiqvit.interfaces import UserError
 
 State = dict[str, Tensor]
+Rules = Sequence[tuple[str, str | Callable[[re.Match], str]]]
 
-RENAMED = (  # of a public checkpoint with the simpler transition down; its 1 x 1 convolutions are our Linear layers
+SIMPLE = (  # of a public checkpoint with the simpler transition down; its 1 x 1 convolutions are our Linear layers
     (r"^MLP1\.", "embed."),
     (r"^MLP2\.", "classifier."),
     (r"^transformer_initial\.", "blocks.0."),
@@ -26,18 +28,62 @@ RENAMED = (  # of a public checkpoint with the simpler transition down; its 1 x 
     (r"\.mapping\.", ".gamma."),
     (r"\.positional_encoding\.", ".position."),
 )
+INNER = (  # of the blocks of the widely used re-implementation
+    (r"\.w_([qkv])s\.", lambda found: {"q": ".query.", "k": ".key.", "v": ".value."}[found[1]]),
+    (r"\.fc_delta\.", ".position."),
+    (r"\.fc_gamma\.", ".gamma."),
+    (r"^((?:up_)?blocks\.\d+|bottom)\.fc1\.", r"\1.expand."),
+    (r"^((?:up_)?blocks\.\d+|bottom)\.fc2\.", r"\1.reduce."),
+)
+BACKBONE = (  # and of what is around them; convolution or norm j of a transition is our layer 3 j or 3 j + 1
+    (r"^fc1\.", "embed."),
+    (r"^transformer1\.", "blocks.0."),
+    (r"^transformers\.(\d+)\.", lambda found: f"blocks.{int(found[1]) + 1}."),
+    (r"^transition_downs\.(\d+)\.sa\.mlp_(conv|bn)s\.(\d+)\.",
+     lambda found: f"downs.{found[1]}.mlp.{3 * int(found[3]) + (found[2] == 'bn')}."),
+)
+CLASSIFIER = ((r"^fc2\.", "classifier."),)
+SEGMENTER = (  # its blocks on the way up are called like those of the backbone
+    (r"^fc2\.", "bottleneck."),
+    (r"^fc3\.", "classifier."),
+    (r"^transformer2\.", "bottom."),
+    (r"^transformers\.", "up_blocks."),
+    (r"^transition_ups\.(\d+)\.fc([12])\.(\d+)\.",
+     lambda found: f"ups.{found[1]}.{'coarse' if found[2] == '1' else 'fine'}.{(int(found[3]) + 1) // 2}."),
+)
+FOREIGN = "they look like a Point Transformer of another code base: known are the widely used re-implementation " \
+          "(transformer1, transition_downs) and one with transformer_initial and down_blocks"
 
 
 def own_keys(state: State) -> State:
-    """The state under our names; one that has them already is returned as it is."""
-    if "transformer_initial.linear1.weight" not in state:
+    """The state under our names; one that has them already, or is not known, is returned as it is."""
+    if "transformer_initial.linear1.weight" in state:
+        return _renamed(state, lambda key: _replaced(key, SIMPLE))
+    prefix = next((p for p in ("backbone.", "") if f"{p}transformer1.w_qs.weight" in state), None)
+    if prefix is None:
         return state
-    renamed = {}
-    for key, value in state.items():
-        for pattern, name in RENAMED:
-            key = re.sub(pattern, name, key)
-        renamed[key] = value.squeeze(-1) if value.dim() == 3 else value  # (out, in, 1) to (out, in)
-    return renamed
+    rest = SEGMENTER if "transformer2.w_qs.weight" in state else CLASSIFIER
+
+    def rename(key: str) -> str:
+        inside = key.startswith(prefix) if prefix else not _replaces(key, rest)
+        return _replaced(_replaced(key.removeprefix(prefix), BACKBONE if inside else rest), INNER)
+
+    return _renamed(state, rename)
+
+
+def _renamed(state: State, rename: Callable[[str], str]) -> State:
+    """Under other names, convolutions (out, in, 1) or (out, in, 1, 1) as (out, in)."""
+    return {rename(key): value.flatten(1) if value.dim() > 2 else value for key, value in state.items()}
+
+
+def _replaced(key: str, rules: Rules) -> str:
+    for pattern, name in rules:
+        key = re.sub(pattern, name, key)
+    return key
+
+
+def _replaces(key: str, rules: Rules) -> bool:
+    return any(re.search(pattern, key) for pattern, _ in rules)
 
 
 def build(state: State, source: str) -> PointTransformer:
@@ -59,4 +105,6 @@ def build(state: State, source: str) -> PointTransformer:
             return PointSegmenter(**options, bottleneck=rows("bottleneck.0.weight"))
         return PointTransformer(**options)
     except (KeyError, IndexError) as error:
-        raise UserError(f"weights {source!r} are not those of a Point Transformer: no {error}") from error
+        hint = FOREIGN if any("transformer" in key or "linear_q" in key for key in state) else \
+            f"the first of {len(state)} keys is {next(iter(state), '')!r}"
+        raise UserError(f"weights {source!r} are not those of a Point Transformer: no {error}; {hint}") from error

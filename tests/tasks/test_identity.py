@@ -13,6 +13,7 @@ from aiqvit.tasks.shapenetpart import ShapeNetPart
 from PIL import Image
 
 from aiqvit.bench import main
+from aiqvit.interfaces import UserError
 from tests.conftest import MODEL
 from tests.detection import small_coco
 
@@ -113,7 +114,8 @@ def test_class_lists_and_annotations_count(modelnet, shapenet):
     synsets = shapenet / "synsetoffset2category.txt"
     parts = Case(shapenet, lambda folder: ShapeNetPart(str(folder)), "", "")
     swapped = "Bag\t03642806\nLaptop\t02773838\n"
-    assert "data" in changed(parts, lambda: synsets.write_text(swapped))
+    with pytest.raises(UserError, match="not one of its category Laptop"):  # said at once
+        changed(parts, lambda: synsets.write_text(swapped))
 
 
 def test_an_annotation_counts(tmp_path, monkeypatch):

@@ -8,9 +8,10 @@ import torch
 from aiqvit.tasks import point_files, train
 from aiqvit.tasks.modelnet40 import ModelNet40
 from aiqvit.tasks.models.point_transformer import PointTransformer
+from aiqvit.tasks.part_labels import OFFICIAL
 from aiqvit.tasks.point_files import parse, read_points
-from aiqvit.tasks.points import Shape
-from aiqvit.tasks.shapenetpart import PARTS, ShapeNetPart, shape_iou
+from aiqvit.tasks.point_lists import Shape
+from aiqvit.tasks.shapenetpart import ShapeNetPart, shape_iou
 from safetensors.torch import save_file
 
 from aiqvit.bench import main as bench
@@ -43,23 +44,24 @@ def weights(path, task):
 
 def test_rows_are_evenly_spaced_and_repeated_where_there_are_too_few(tmp_path):
     (tmp_path / "a.txt").write_text("".join(f"{i} 0\n" for i in range(10)) + "\n")
-    assert read_points(tmp_path / "a.txt", 2, 5)[:, 0].tolist() == [0, 2, 4, 6, 8]
-    assert read_points(tmp_path / "a.txt", 2, 20)[:, 0].tolist() == [i // 2 for i in range(20)]
+    few, many = (read_points(tmp_path / "a.txt", (2, 3), count) for count in (5, 20))
+    assert few.rows[:, 0].tolist() == [0, 2, 4, 6, 8] and few.total == many.total == 10
+    assert many.rows[:, 0].tolist() == [i // 2 for i in range(20)]
 
 
 def test_a_file_is_parsed_once_and_again_when_it_changes(tmp_path, cache, monkeypatch):
     path, calls = tmp_path / "a.txt", []
-    path.write_text("1,2\n3,4\n")
+    path.write_text("1,2,0\n3,4,0\n")
     monkeypatch.setattr(point_files, "parse", lambda *a: calls.append(1) or parse(*a))
-    first, second = (read_points(path, 2, 2, ",") for _ in range(2))
+    first, second = (read_points(path, (3,), 2).rows for _ in range(2))
     assert np.array_equal(first, second) and calls == [1]
-    path.write_text("1,2\n3,5\n")
+    path.write_text("1,2,0\n3,5,0\n")
     os.utime(path, ns=(0, 0))
-    assert read_points(path, 2, 2, ",")[1, 1] == 5 and calls == [1, 1]
-    assert [p for p in (cache / "points").iterdir() if p.suffix != ".npy"] == []
+    assert read_points(path, (3,), 2).rows[1, 1] == 5 and calls == [1, 1]
+    assert [p for p in (cache / "points").iterdir() if p.suffix != ".npz"] == []
     for kept in (cache / "points").iterdir():
         kept.write_bytes(kept.read_bytes()[:20])  # half a file is not trusted
-    assert read_points(path, 2, 2, ",")[1, 1] == 5 and calls == [1, 1, 1]
+    assert read_points(path, (3,), 2).rows[1, 1] == 5 and calls == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,11 @@ def test_a_file_is_parsed_once_and_again_when_it_changes(tmp_path, cache, monkey
         ("1,2,3\n\n4,x,6\n", "line 3: 'x' is not a finite number"),
         ("1,2,nan\n", "line 1: 'nan' is not a finite number"),
         ("1,2,1e999\n", "line 1: '1e999' is not a finite number"),
-        ("1 2 3\n", "line 1: 1 columns instead of 3"),
+        ("1 2 3 4\n", "line 1: 4 columns instead of 3"),
+        ("0,1 0,2 0,3\n", "line 1: 4 columns instead of 3"),
+        ("ply\nformat ascii 1.0\n", "line 2: 'format' is not a finite number"),
+        ("nx,ny,nz,x,y,z\n1,2,3,4,5,6\n", "its columns are nx, ny, nz, x, y, z: expected x, y, z first"),
+        ("x y z\n", "is empty: expected 3 numbers a line"),
         ("1,2,3,\n", "line 1: 4 columns instead of 3"),
         ("\n \n", "is empty: expected 3 numbers a line"),
         ("", "is empty"),
@@ -79,14 +85,14 @@ def test_a_file_is_parsed_once_and_again_when_it_changes(tmp_path, cache, monkey
 def test_a_malformed_file_is_named_with_its_line(tmp_path, text, message):
     (tmp_path / "bad.txt").write_text(text)
     with pytest.raises(UserError, match=message) as error:
-        read_points(tmp_path / "bad.txt", 3, 4, ",")
+        read_points(tmp_path / "bad.txt", (3,), 4)
     assert "bad.txt" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_file_that_is_not_text(tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="bad.txt': it is not text"):
-        parse(tmp_path / "bad.txt", 3)
+        parse(tmp_path / "bad.txt", (3,))
 
 
 # ModelNet40
@@ -157,7 +163,7 @@ def test_an_output_that_is_not_finite_diverges(modelnet, tmp_path):
         (lambda r: (r / "xbox" / "xbox_0001.txt").unlink(), "names 'xbox_0001', but there is no file"),
         (lambda r: (r / "modelnet40_test.txt").write_text("sofa_0001"), "names 'sofa_0001', but 'sofa' is not a class"),
         (lambda r: (r / "modelnet40_test.txt").write_text("\n"), "modelnet40_test.txt' is empty"),
-        (lambda r: (r / "modelnet40_test.txt").write_bytes(b"\xff\xfe"), "modelnet40_test.txt' cannot be read as text"),
+        (lambda r: (r / "modelnet40_test.txt").write_bytes(b"\xff\xfe\x00"), "test.txt' cannot be read as text"),
         (lambda r: (r / "modelnet40_shape_names.txt").unlink(), "no file .*shape_names.txt': expected the names of"),
     ],
 )
@@ -192,7 +198,7 @@ def test_a_broken_shape_ends_the_command_with_one_sentence(modelnet, tmp_path, c
 
 
 def test_shapenet_reads_the_official_layout(shapenet):
-    assert sum(PARTS.values()) == 50 and len(PARTS) == 16
+    assert sum(OFFICIAL.values()) == 50 and len(OFFICIAL) == 16
     task = ShapeNetPart(str(shapenet))
     assert (task.train_images, len(task.held_out), task.val_images) == (6, 2, 4)
     assert (task.channels, task.classes) == (22, 50) and list(task.parts[10]) == [30, 31, 32, 33, 34, 35]
@@ -214,8 +220,8 @@ def test_parts_of_another_category_are_refused(shapenet):
     ("spoil", "message"),
     [
         (lambda r: (r / "02773838" / "shape4.txt").unlink(), "names 'shape_data/02773838/shape4', but there is no"),
-        (lambda r: (r / "synsetoffset2category.txt").write_text("Boat 1"), "line 1: 'Boat' is not one of Airplane"),
-        (lambda r: (r / VAL).write_text("[}"), "val_file_list.json' cannot"),
+        (lambda r: (r / "synsetoffset2category.txt").write_text("Boat 1"), "the folder '02773838', which is not in"),
+        (lambda r: (r / VAL).write_text("[}"), "val_file_list.json' is not JSON"),
         (lambda r: (r / VAL).write_text("[]"), "list.json' is empty"),
         (lambda r: (r / VAL).write_text('["a/9/b"]'), "names the folder '9'"),
     ],

@@ -10,7 +10,7 @@ from aiqvit.harness.run import runner
 from aiqvit.harness.run.memory import keep_freed_memory
 from aiqvit.harness.store.locks import claimed
 from aiqvit.harness.store.partial import Partial
-from aiqvit.harness.store.records import Record, Store, changed_since, plain
+from aiqvit.harness.store.records import Record, Store, changed_since, plain, revived
 from aiqvit.interfaces import Subject, Task
 
 Ended = tuple[Run, Record, bool]  # a run, its record, and whether it was executed now
@@ -61,8 +61,8 @@ class Executor:
         checkpoint = Partial(self.store.partial / item.spec.id, item.source)
         if redo == "all":
             checkpoint.clear()
-        record = plain(runner.run(item, self.task, self.subject(item.spec.model), self.device, self.batch_size, fp32,
-                                  checkpoint))
+        record = revived(plain(runner.run(item, self.task, self.subject(item.spec.model), self.device, self.batch_size,
+                                          fp32, checkpoint)))
         if item.reference:
             record["fp32"] = record["metrics"]
         self.store.write(record)

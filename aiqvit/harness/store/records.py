@@ -27,6 +27,9 @@ FIELDS = {  # that every record has; others, of a later version, do no harm
 OPTIONAL = {"label": str, "defaults": dict, "coverage": dict | None}
 
 
+NOT_FINITE = ("nan", "inf", "-inf")  # as text, since JSON has no such numbers
+
+
 class Store:
     """`<out>/runs/<run id>.json`; `<out>/partial` holds what is not finished."""
 
@@ -59,7 +62,7 @@ class Store:
         if reason := _fault(record, run):
             print(f"aiqvit: skipping {path}: {reason}", file=sys.stderr)
             return None
-        return record
+        return revived(record)
 
     def records(self) -> Iterator[Record]:
         """All records that can be used, by name."""
@@ -90,6 +93,13 @@ class Store:
             raise UserError(f"{error}; the record is kept in {str(rescue)!r}: move it there") from error
 
 
+def revived(record: Record) -> Record:
+    """A record as `plain` wrote it, with metrics that are not finite, text in JSON, as numbers again."""
+    for metrics in (record["metrics"], record["fp32"] or {}):
+        metrics |= {name: float(value) for name, value in metrics.items() if value in NOT_FINITE}
+    return record
+
+
 def changed_since(record: Record, source: str) -> bool:
     """Whether another source of method or task than this hash made the record; not when either is unknown."""
     made = record["manifest"].get("source") or record["spec"].get("code")  # where records of before have it
@@ -109,7 +119,11 @@ def _fault(record: Any, run: str) -> str:
     wrong = [name for name, kind in kinds.items() if not isinstance(record[name], kind)]
     if not record["metrics"] and record["status"] == "done":
         wrong.append("metrics")
-    return f"its field {wrong[0]!r} is empty or of another type" if wrong else ""
+    if wrong:
+        return f"its field {wrong[0]!r} is empty or of another type"
+    metrics = {**(record["fp32"] or {}), **record["metrics"]}
+    odd = next((f"{k} {v!r}" for k, v in metrics.items() if type(v) not in (int, float) and v not in NOT_FINITE), "")
+    return f"its metric {odd} is not a number" if odd else ""
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,41 @@
+"""Numbers in tables and figures: a metric that is undefined, because there was nothing to score, is not one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isfinite
+from statistics import mean, stdev
+
+from aiqvit.harness.store.records import Record
+
+UNDEFINED = "-"  # in a table, for a metric that no sample defines
+NOTE = f"{UNDEFINED}: undefined, there is nothing to score it by"
+
+
+def values(records: Iterable[Record], metric: str) -> list[float]:
+    """The defined values of a metric of records that have it."""
+    return [r["metrics"][metric] for r in records if isfinite(r["metrics"].get(metric, float("nan")))]
+
+
+def changes(records: Iterable[Record], metric: str) -> list[float]:
+    """The same, minus those of full precision."""
+    found = ((r["metrics"].get(metric), (r.get("fp32") or {}).get(metric)) for r in records)
+    return [ours - theirs for ours, theirs in found if ours is not None and theirs is not None
+            and isfinite(ours - theirs)]
+
+
+def text(numbers: Sequence[float], form: str = "{:.2f}", empty: str = UNDEFINED) -> str:
+    """The mean of numbers; `empty` where none is defined."""
+    numbers = [number for number in numbers if isfinite(number)]
+    return form.format(mean(numbers)) if numbers else empty
+
+
+def spread(numbers: Sequence[float]) -> float | None:
+    """The standard deviation, None of less than two."""
+    return stdev(numbers) if len(numbers) > 1 else None
+
+
+def any_undefined(records: Iterable[Record], metrics: Iterable[str]) -> bool:
+    """Whether a record that ended well has a metric that is undefined."""
+    metrics, done = list(metrics), [r for r in records if r["status"] == "done"]
+    return any(not isfinite(r["metrics"].get(metric, 0)) for r in done for metric in metrics)

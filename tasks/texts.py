@@ -1,0 +1,62 @@
+"""Small text files as people have them: with a byte order mark, with the line ends of Windows, with `~` in paths."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from pathlib import Path
+from typing import Any
+
+from aiqvit.interfaces import UserError
+
+WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def decoded(content: bytes, whole: bool = True) -> str:
+    """UTF-8, or UTF-16 where a byte order mark says so; the mark is removed. The end may be cut unless `whole`.
+
+    Raises `UnicodeDecodeError` for what is not text.
+    """
+    encoding = "utf-16" if content.startswith(WIDE) else "utf-8-sig"
+    return codecs.getincrementaldecoder(encoding)().decode(content, final=whole)
+
+
+def read_text(path: Path, what: str) -> str:
+    """All of a file. Raises `UserError` when it is missing or not text; `what` is what it should hold."""
+    if not path.is_file():
+        raise UserError(f"no file {str(path)!r}: expected {what}")
+    try:
+        return decoded(path.read_bytes())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{str(path)!r} cannot be read as text: expected {what}") from error
+
+
+def read_list(path: Path, what: str) -> list[str]:
+    """Lines that are not blank. Raises `UserError` when the file is missing or has none; `what` is what it holds."""
+    lines = [line.strip() for line in read_text(path, what).splitlines()]
+    if not any(lines):
+        raise UserError(f"{str(path)!r} is empty: expected {what}")
+    return [line for line in lines if line]
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The value in a JSON file. Raises `UserError` when it is missing or not JSON; `what` is what it holds."""
+    text = read_text(path, what)
+    if not text.strip():
+        raise UserError(f"{str(path)!r} is empty: expected {what}")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{str(path)!r} is not JSON ({error}): expected {what}") from error
+
+
+def located(entry: str, *folders: Path) -> Path:
+    """Where a list's entry is: as it stands, `~` expanded, or in the first of the folders that has it.
+
+    The folders are also searched for the entry's last part alone; without any the path in the first folder is given.
+    """
+    path = Path(entry.strip().replace("\\", "/")).expanduser()
+    if path.is_absolute() and path.exists():
+        return path
+    places = [folder / part for part in (path, path.name) for folder in folders]
+    return next((place for place in places if place.is_file()), places[0])
