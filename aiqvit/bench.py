@@ -10,24 +10,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from os.path import expanduser
 
-from aiqvit.interfaces import UserError
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse whose errors are `UserError`, so that all wrong input is reported in one way."""
-
-    def error(self, message: str) -> None:
-        """Raise instead of printing the usage and exiting."""
-        raise UserError(message)
+from aiqvit.guard import Parser, guarded
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="aiqvit.bench", description="Compare post-training quantization methods of vision transformers.")
     add = p.add_argument
-    add("--config", metavar="FILE", help="TOML file whose keys are these flags; what is typed wins")
+    add("--config", type=expanduser, metavar="FILE", help="TOML file whose keys are these flags; what is typed wins")
     add("--task", default="imagenet", help="comma list of names and globs, or all (default: %(default)s)")
     add("--method", default="all", help="comma list of names, globs and variants like aiqvit[rank=60,curriculum=off]")
     add("--grid", help="an ablation instead of methods, for example table5 (--list shows all)")
@@ -35,11 +28,13 @@ def parser() -> argparse.ArgumentParser:
     add("--bits", default="3/3,4/4,6/6", help="comma list of weights/activations, 2 to 8 (default: %(default)s)")
     add("--seeds", default="0", help="comma list; several give mean and standard deviation (default: %(default)s)")
     add("--preset", help="smoke, quick or paper (default: paper on a GPU with real data, otherwise quick)")
-    add("--data", help="data folder, or mini (default: the task's usual folder if it exists, otherwise mini)")
-    add("--calib-data", metavar="DIR", help="pictures to calibrate on, instead of the data folder's train (imagenet)")
+    add("--data", type=expanduser,
+        help="data folder, or mini (default: the task's usual folder if it exists, otherwise mini)")
+    add("--calib-data", type=expanduser, metavar="DIR",
+        help="pictures to calibrate on, instead of the data folder's train (imagenet)")
     add("--transform", metavar="KEY=VALUE,...", help="mean, std, crop, size, interpolation of pictures, any of them, "
         "instead of what the weights or timm say (imagenet)")
-    add("--weights", help="weights of the one model chosen: safetensors, pth, pt or bin")
+    add("--weights", type=expanduser, help="weights of the one model chosen: safetensors, pth, pt or bin")
     add("--calib", type=int, help="calibration images of every method (default: what each method says)")
     add("--limit", type=int, help="evaluate on this many images only; such tables are marked")
     add("--batch-size", type=int, default=32, help="images at once in evaluation (default: %(default)s)")
@@ -50,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add("--gpus-per-run", type=float, help="of a Ray cluster, fractions allowed (default: 1 with a GPU, otherwise 0)")
     add("--threads", type=int, help="CPU threads of a run, which change its last digits (default: cores / workers)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="hyper-parameter of every method that has it")
-    add("--out", default="results", help="folder of records and tables (default: %(default)s)")
+    add("--out", type=expanduser, default="results", help="folder of records and tables (default: %(default)s)")
     add("--format", help="tables to write: comma list of md, csv, tex (default: all)")
     add("--save-images", type=int, metavar="N", help="draw what fp32 and each new run predict on N images (coco)")
     add("--units", action="store_true", help="print what each method did to each unit: losses, ranks, intervals")
@@ -79,8 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)  # what batch systems send
-    return guarded(lambda: run(sys.argv[1:] if argv is None else argv),
-                   "; finished runs and blocks are kept, the same command goes on from there")
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return guarded(lambda: run(arguments), "; finished runs and blocks are kept, the same command goes on from there",
+                   arguments)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -89,23 +85,6 @@ def run(argv: Sequence[str]) -> int:
     from aiqvit import command  # here, so that --help imports no torch
 
     return command.show_names() if args.list else command.bench(args)
-
-
-def guarded(work: Callable[[], int], interrupted: str = "") -> int:
-    """The exit code of `work`: 2 for wrong input, told in one sentence on stderr, 130 when interrupted."""
-    try:
-        code = work()
-        sys.stdout.flush()
-        return code
-    except UserError as error:
-        print(f"aiqvit: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader, head for example, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print(f"aiqvit: interrupted{interrupted}", file=sys.stderr)
-        return 130
 
 
 def _terminated(*_: object) -> None:

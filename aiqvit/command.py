@@ -41,9 +41,9 @@ def bench(args: Namespace) -> int:
                              grid.task.headlines)
         logs = [units.markdown(records[run.spec.id], run.label) for run in _each_once(grid)] if args.units else []
         text = [tables.markdown(table), *filter(None, logs)]
-        print("\n" + "\n".join(text), end="")
         for kind in formats:
             write_text(Path(args.out) / "tables" / f"{table.name}.{kind}", tables.render(table, kind))
+        print("\n" + "\n".join(text), end="")
     return 1 if failed else 0
 
 
@@ -85,7 +85,7 @@ def _announced(grid: Plan, request: Request) -> Plan:
     task = grid.task
     if request.data is None and task.label.endswith("-mini"):
         print(f"{task.name}: no --data given and no {task.folder} here, so this uses the embedded mini data")
-    for note in task.notes():
+    for note in dict.fromkeys([*task.notes(), *grid.notes]):
         print(f"{task.label}: {note}")
     return grid
 

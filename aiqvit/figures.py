@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
-from aiqvit.bench import Parser, guarded
+from aiqvit.guard import Parser, guarded
 from aiqvit.interfaces import UserError
 from aiqvit.tables import choices
 
@@ -27,14 +28,15 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="aiqvit.figures", description="Draw records.", epilog=WHAT)
     add = p.add_argument
-    add("results", nargs="*", default=["results"], help="folders of records (default: %(default)s)")
+    add("results", nargs="*", type=expanduser, default=["results"], help="folders of records (default: %(default)s)")
     add("--figure", default="all", help=f"comma list of {', '.join(NAMES)}, or all (default: %(default)s)")
     add("--format", default="pdf,png", help="comma list of pdf, png, svg (default: %(default)s)")
-    add("--out", default="results/figures", help="folder to write to (default: %(default)s)")
+    add("--out", type=expanduser, default="results/figures", help="folder to write to (default: %(default)s)")
     add("--task", default="imagenet", help="of figure softmax (default: %(default)s)")
-    add("--data", default="mini", help="of figure softmax: data folder, or mini (default: %(default)s)")
+    add("--data", type=expanduser, default="mini",
+        help="of figure softmax: data folder, or mini (default: %(default)s)")
     add("--model", default="mini_vit", help="of figure softmax (default: %(default)s)")
-    add("--weights", help="of figure softmax: weights file of the model")
+    add("--weights", type=expanduser, help="of figure softmax: weights file of the model")
     add("--layer", type=int, default=0, help="of figure softmax: attention layer from 0 (default: %(default)s)")
     add("--bits", type=int, default=3, help="of figure softmax (default: %(default)s)")
     return p
@@ -101,7 +103,8 @@ def _softmax(args: argparse.Namespace) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return guarded(lambda: run(parser().parse_args(argv)))
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return guarded(lambda: run(parser().parse_args(arguments)), arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Both are found by name through `aiqvit.registry`; nothing else has to know them.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,9 +37,9 @@ class Bits:
 
     @classmethod
     def parse(cls, text: str) -> Bits:
-        """Read `"4/4"` as weights/activations. Raises `UserError` for what is not supported."""
-        parts = text.strip().split("/")
-        good = len(parts) == 2 and all(p.isdecimal() for p in parts)
+        """Read `"4/4"`, or `"W4A4"`, as weights/activations. Raises `UserError` for what is not supported."""
+        parts = re.sub(r"^w(\d+)[/_-]?a(\d+)$", r"\1/\2", text.strip().lower()).split("/")
+        good = len(parts) == 2 and all(p.isdecimal() and len(p) <= 2 for p in parts)
         if not (good and 2 <= int(parts[0]) <= 8 and (2 <= int(parts[1]) <= 8 or int(parts[1]) in (16, 32))):
             raise UserError(f"bits {text!r}: expected weights/activations, each from 2 to 8, for example 4/4; "
                             "activations may also be 16 or 32 (weight-only, 4/32)")
@@ -77,6 +78,7 @@ class Subject:
     checksum: str  # sha256 of the weights
     bit_rules: Mapping[str, str] = field(default_factory=dict)  # bits of single roles or layers (`aiqvit.quant.policy`)
     inputs: Mapping[str, str] = field(default_factory=dict)  # how samples are prepared, where that is not the usual way
+    notes: tuple[str, ...] = ()  # what was chosen and changed to make the weights fit, a sentence each; recorded
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from aiqvit.tasks.checkpoints.containers import alone
 from aiqvit.tasks.content import combined, digest, digests
-from aiqvit.tasks.weights import checksum, load_state, read_state
+from aiqvit.tasks.weights import checksum, load_state, read_checkpoint
 from torch import Tensor, nn
 
 from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
@@ -78,15 +79,18 @@ class Coco(Task):
             raise UserError(f"no weights for {name!r} here: give --weights FILE, from MMDetection's model zoo or from "
                             "Swin-Transformer-Object-Detection")
         source = weights or str(self._mini.weights(name))
-        state = read_state(source)
+        state, notes = read_checkpoint(source)
+        state, more = alone(state, {})
         if self._mini:
             net = self._mini.detector(name)
         else:
             self._files.fit(count := classes_in(state, source), source)
             net = models.build(models.config(name, count))
+        state, others = alone(state, net.state_dict())
         load_state(net, convert(state, net), source)
         models.prepare(net)
-        return Subject(full, net, None, checksum(net), {"head": "8"} if full.endswith(HEAD8) else {})
+        rules = {"head": "8"} if full.endswith(HEAD8) else {}
+        return Subject(full, net, None, checksum(net), rules, notes=(*notes, *more, *others))
 
     def calibration(self, subject: Subject, images: int, seed: int, explicit: bool = False) -> list[list[dict]]:
         """Training images in the test pipeline, drawn by `seed`; a batch is a list of samples of one size."""

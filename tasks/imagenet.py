@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,15 @@ from typing import Any
 import timm
 import torch
 from aiqvit.tasks import transforms
+from aiqvit.tasks.checkpoints.fitting import for_timm
+from aiqvit.tasks.checkpoints.nearest import classes_in
 from aiqvit.tasks.classes import WNIDS
 from aiqvit.tasks.content import combined, digests
 from aiqvit.tasks.folders import Sample
 from aiqvit.tasks.images import Loader
 from aiqvit.tasks.layout import find as find_layout
 from aiqvit.tasks.timm_models import PAPER, TAGS, check_timm_name, fitted
-from aiqvit.tasks.weights import checksum, classes_in, hub_file, load_state, read_state
+from aiqvit.tasks.weights import checksum, hub_file, load_state, read_checkpoint
 from timm.data import resolve_data_config
 from torch import nn
 
@@ -83,7 +84,6 @@ class ImageNet(Task):
         if self.mini:
             net = self._mini.build(name)
             source = weights or str(self._mini.weights(name))
-            state = read_state(source)
         else:
             net = timm.create_model(TAGS.get(name, name))
             if find(type(net), "describer") is None:
@@ -91,12 +91,13 @@ class ImageNet(Task):
             if weights is None:  # the same as below, before anything is fetched
                 self._layout.classes.outputs(net.num_classes, name)
             source = weights or str(_pretrained(name, net.pretrained_cfg))
-            state = read_state(source)
+        state, notes = read_checkpoint(source)
+        if not self.mini:
             net = self._fitted(net, name, state, weights)
-            state = _timm_keys(state, net)
+        state, more = for_timm(state, net)
         load_state(net, state, source)
         net.eval().requires_grad_(False)
-        return Subject(name, net, None, checksum(net), inputs=self._inputs.get(name, {}))
+        return Subject(name, net, None, checksum(net), inputs=self._inputs.get(name, {}), notes=(*notes, *more))
 
     def _fitted(self, net: nn.Module, name: str, state: dict[str, torch.Tensor], weights: str | None) -> nn.Module:
         """The network with a head of as many classes as the weights have, for pictures as the transform makes them."""
@@ -230,14 +231,3 @@ def _pretrained(name: str, config: dict[str, Any]) -> Path:
     if not repository:
         raise UserError(f"timm has no pretrained weights for {name!r}: give --weights FILE")
     return hub_file(repository, config.get("hf_hub_filename") or "model.safetensors")
-
-
-def _timm_keys(state: dict[str, torch.Tensor], net: nn.Module) -> dict[str, torch.Tensor]:
-    """Rename the keys of the authors' own checkpoints to timm's, when they differ."""
-    if state.keys() == net.state_dict().keys():
-        return state
-    convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    try:
-        return convert(state, net) if convert else state
-    except (KeyError, AttributeError, RuntimeError, ValueError, IndexError):
-        return state  # so foreign that the converter gives up: load_state names the keys

@@ -9,17 +9,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from aiqvit.tasks.checkpoints.containers import alone
 from aiqvit.tasks.content import combined, digests
 from aiqvit.tasks.models.point_transformer import PointTransformer
 from aiqvit.tasks.models.point_weights import build, own_keys
 from aiqvit.tasks.point_facts import Facts
 from aiqvit.tasks.point_lists import Shape
 from aiqvit.tasks.point_reader import PointReader
-from aiqvit.tasks.weights import checksum, load_state, read_state
+from aiqvit.tasks.weights import checksum, load_state, read_checkpoint
 from torch import Tensor, nn
 
 from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
 from aiqvit.registry import choose
+from aiqvit.texts import missing
 
 POINTS = 1024  # of a shape, taken evenly spaced from its file
 CALIBRATION = 512  # shapes at most, as in the AIQViT paper, unless more are asked for
@@ -49,7 +51,7 @@ class PointTask(PointReader, Task):
         self.label = f"{self.name}-mini" if self.mini else self.name
         root = mini.prepare(name) if self.mini else Path(data).expanduser()
         if not root.exists():
-            raise UserError(f"data folder {str(root)!r} does not exist")
+            raise UserError(missing("data folder", root))
         self.facts = Facts(self.points)
         return root
 
@@ -78,12 +80,14 @@ class PointTask(PointReader, Task):
             raise UserError(f"there are no published weights for {self.name}: give --weights FILE, or train some with "
                             f"python -m aiqvit.tasks.train --task {self.name} --data DIR")
         source = weights or str(self.mini.weights(self.name))
-        state = own_keys(read_state(source))
+        state, notes = read_checkpoint(source)
+        state, more = alone(state, {})
+        state = own_keys(state)
         net = build(state, source)
         load_state(net, state, source)
         self._fit(net, source)
         net.eval().requires_grad_(False)
-        return Subject(name, net, None, checksum(net))
+        return Subject(name, net, None, checksum(net), notes=(*notes, *more))
 
     def _fit(self, net: PointTransformer, source: str) -> None:
         """Take the channels of a network. Raises `UserError` for one that does not fit the data."""

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from aiqvit import texts
 from aiqvit.interfaces import UserError
 
 WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -26,7 +27,7 @@ def read_text(path: Path, what: str) -> str:
     if not path.is_file():
         raise UserError(f"no file {str(path)!r}: expected {what}")
     try:
-        return decoded(path.read_bytes())
+        return texts.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{str(path)!r} cannot be read as text: expected {what}") from error
 

@@ -10,8 +10,10 @@ input, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from os.path import expanduser
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
+from aiqvit.guard import Parser, guarded
 from aiqvit.interfaces import UserError
 from aiqvit.registry import TASKS
 
@@ -96,8 +99,11 @@ class Trainer:
         path = self.out / "last.pt"
         if not path.is_file():
             return
-        state = torch.load(path, map_location=self.args.device, weights_only=True)
-        if state["settings"] != self.settings():
+        try:
+            state = torch.load(path, map_location=self.args.device, weights_only=True)
+        except Exception as error:  # whatever a damaged file makes torch raise
+            raise UserError(f"{str(path)!r} is damaged, it cannot be continued: remove it to start anew") from error
+        if not isinstance(state, dict) or state.get("settings") != self.settings():
             raise UserError(f"{str(path)!r} was trained with other settings or data: remove it or choose another --out")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -133,16 +139,17 @@ class Trainer:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="aiqvit.tasks.train", description=__doc__.split("\n\n")[0])
+    p = Parser(prog="aiqvit.tasks.train", description=__doc__.split("\n\n")[0])
     add = p.add_argument
     add("--task", required=True, choices=tuple(DECAY), help="what to train for")
-    add("--data", help="data folder, or mini (default: the task's usual folder if it exists, otherwise mini)")
-    add("--out", help="folder of best.safetensors and last.pt (default: runs/TASK)")
+    add("--data", type=expanduser,
+        help="data folder, or mini (default: the task's usual folder if it exists, otherwise mini)")
+    add("--out", type=expanduser, help="folder of best.safetensors and last.pt (default: runs/TASK)")
     add("--epochs", type=int, default=200, help="(default: %(default)s)")
     add("--batch-size", type=int, default=16, help="(default: %(default)s)")
     add("--rate", type=float, default=1e-3, help="Adam's learning rate at the start (default: %(default)s)")
     add("--dim", type=int, help="width of the attention (default: 512; 32 on the mini data)")
-    add("--widths", type=lambda text: tuple(map(int, text.split(","))),
+    add("--widths", type=_widths,
         help="features of each level (default: 32,64,128,256,512; 32,64,128 on the mini data)")
     add("--seed", type=int, default=0, help="(default: %(default)s)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)")
@@ -160,13 +167,40 @@ def shown(task: PointTask, metrics: dict[str, float]) -> str:
     return ", ".join(f"{key} {metrics[key]:.2f}" for key in task.metrics)
 
 
-def run(args: argparse.Namespace) -> None:
+def _widths(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and 1 <= int(part[:9]) <= 65536 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected whole numbers from 1 to 65536, for example 32,64,128")
+    return tuple(map(int, parts))
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise `UserError` for what the command line cannot mean."""
+    for name, most in (("epochs", 2**31 - 1), ("batch_size", 2**31 - 1), ("threads", 1024), ("dim", 65536)):
+        if (value := getattr(args, name)) is not None and not 1 <= value <= most:
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag} {value}: expected a number of at least 1 and at most {most}")
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed {args.seed}: expected a whole number from 0 to {2**32 - 1}")
+    if not 0 < args.rate <= 1:
+        raise UserError(f"--rate {args.rate}: expected a number above 0 and at most 1, for example 1e-3")
+    if not re.fullmatch(r"cpu|cuda(:\d{1,4})?", args.device):
+        raise UserError(f"--device {args.device}: expected cpu, cuda or cuda:INDEX")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if args.device != "cpu" and int(args.device.partition(":")[2] or 0) >= count:
+        raise UserError(f"device {args.device!r} is not there: this machine has {count} usable CUDA GPUs; take "
+                        "--device cpu")
+    out = Path(args.out) if args.out else None
+    try:
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {args.out}: this folder cannot be made: {error.strerror or error}") from error
+
+
+def run(args: argparse.Namespace) -> int:
     """Train to the last epoch, then measure the best checkpoint on the test list."""
-    for name in ("epochs", "batch_size", "threads", "dim"):
-        if (value := getattr(args, name)) is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: expected a number of at least 1")
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {args.device!r} is not there: this machine has no usable CUDA GPU")
+    _check(args)
     if args.threads:
         torch.set_num_threads(args.threads)
     task: PointTask = TASKS.get(args.task)(args.data)
@@ -181,19 +215,14 @@ def run(args: argparse.Namespace) -> None:
     found = task.evaluate(subject.model, subject, limit=None, batch_size=args.batch_size, device=args.device,
                           progress=bar)
     print(f"{path}: {shown(task, found)} on {found['images']} test shapes")
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    try:
-        run(parser().parse_args(argv))
-        return 0
-    except UserError as error:
-        print(f"aiqvit.tasks.train: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("aiqvit.tasks.train: interrupted; the same command goes on after the last epoch", file=sys.stderr)
-        return 130
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return guarded(lambda: run(parser().parse_args(arguments)), "; the same command goes on after the last epoch",
+                   arguments, "aiqvit.tasks.train")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import torch
+from aiqvit.tasks.checkpoints.containers import passed_over, unwrapped, weights_in, without_shadows
+from aiqvit.tasks.checkpoints.formats import read_file
+from aiqvit.tasks.checkpoints.nearest import look
 from torch import nn
 
 from aiqvit.interfaces import UserError
@@ -17,43 +19,38 @@ from aiqvit.interfaces import UserError
 State = dict[str, torch.Tensor]
 
 
-def read_state(path: str | Path) -> State:
-    """Tensors of a safetensors file, or of a torch file with nothing but tensors and plain containers in it.
+def read_checkpoint(path: str | Path) -> tuple[State, list[str]]:
+    """The weights in a file, and a sentence for each choice that was made: see `aiqvit.tasks.checkpoints`.
 
-    A state nested under `model` or `state_dict` is unwrapped and a `module.` prefix removed. Raises `UserError`
-    when the file is missing, cannot be read safely or holds no tensors.
+    The content decides the format, safetensors or torch; nothing in the file is run. Raises `UserError` when it is
+    missing, cannot be read or holds no tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"weights file {str(path)!r} does not exist")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+    content = read_file(path)
+    state, key = weights_in(content)
+    if not state:
+        keys = ", ".join(map(repr, list(content)[:3])) if isinstance(content, dict) and content else "nothing of a name"
+        raise UserError(f"weights file {str(path)!r} holds no tensors by name, but {keys}: save model.state_dict()")
+    notes = []
+    if key:
+        left = passed_over(content, key)
+        beside = f", not {', '.join(map(repr, left))} beside it" if left else ""
+        notes.append(f"weights taken from the key {key!r}{beside}")
+    state, prefix = unwrapped(without_shadows(state))
+    if prefix:
+        notes.append(f"prefix {prefix!r} removed from the keys")
+    return state, notes
 
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"weights file {str(path)!r} cannot be read safely ({reason}): expected safetensors, or a torch file that "
-            "holds only tensors"
-        ) from error
-    for key in ("model", "state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    tensors = {}
-    if isinstance(state, dict):
-        tensors = {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, torch.Tensor)}
-    if not tensors:
-        raise UserError(f"weights file {str(path)!r} holds no tensors")
-    return tensors
+
+def read_state(path: str | Path) -> State:
+    """The same without the sentences."""
+    return read_checkpoint(path)[0]
 
 
 def load_state(model: nn.Module, state: State, source: str) -> None:
     """Copy `state` into the model, in the model's own precision, exactly: no key left over and none missing.
 
-    Raises `UserError` that names the first missing, unexpected and mis-shaped keys; `source` says where they are from.
+    Raises `UserError` that names the first missing, unexpected and mis-shaped keys and the model that would fit, and
+    for weights that are not finite or not numbers with a point; `source` says where they are from.
     """
     own = model.state_dict()
     problems = []
@@ -72,8 +69,26 @@ def load_state(model: nn.Module, state: State, source: str) -> None:
         if keys:
             problems.append(f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
     if problems:
-        raise UserError(f"weights {source!r} do not fit the model: {'; '.join(problems)}")
+        raise UserError(f"weights {source!r} do not fit the model, which has {len(own)} tensors: "
+                        f"{'; '.join(problems)}{look(state)}")
+    for key, value in state.items():
+        if own[key].is_floating_point() and not value.is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise UserError(f"weights {source!r}: {key} is {kind} and no float: give the weights before quantization")
     model.load_state_dict(state)
+    _check_finite(model, source)
+
+
+def _check_finite(model: nn.Module, source: str) -> None:
+    wrong = []
+    for key, value in model.state_dict().items():
+        if value.is_floating_point() and not key.endswith("mask") and (bad := int((~value.isfinite()).sum())):
+            wrong.append((key, bad, value.numel()))
+    if wrong:
+        key, bad, count = wrong[0]
+        more = f", and {len(wrong) - 1} more tensors have some" if len(wrong) > 1 else ""
+        raise UserError(f"weights {source!r} are not finite: {bad} of {count} values of {key} are NaN or infinite{more}"
+                        ": give weights from before the training diverged")
 
 
 def checksum(model: nn.Module) -> str:
@@ -116,10 +131,3 @@ def _answers(url: str, seconds: float = 5.0) -> bool:
         return False
 
 
-HEAD = re.compile(r"(head|head\.fc|head\.linear|head\.0|fc|classifier|cls_classifier)\.weight")
-
-
-def classes_in(state: State) -> int | None:
-    """How many classes the classifier in these weights has; None where no tensor has the name of one."""
-    heads = [tensor for key, tensor in state.items() if HEAD.fullmatch(key) and tensor.dim() >= 2]
-    return len(heads[0]) if heads else None

@@ -21,18 +21,22 @@ ALLOWED = {
     "aiqvit.recon": ("aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
     "aiqvit.method": ("aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
     "aiqvit.baselines": ("aiqvit.baselines", "aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
-    "aiqvit.tasks": ("aiqvit.tasks", "aiqvit.interfaces", "aiqvit.registry", "aiqvit.quant.products",
-                     "aiqvit.quant.anatomy", "aiqvit.families.family"),
+    "aiqvit.guard": ("aiqvit.interfaces",),
+    "aiqvit.texts": (),
+    "aiqvit.tasks.train": ("aiqvit.tasks", "aiqvit.guard", "aiqvit.interfaces", "aiqvit.registry"),  # a command
+    "aiqvit.tasks": ("aiqvit.tasks", "aiqvit.interfaces", "aiqvit.registry", "aiqvit.texts", "aiqvit.quant.products",
+                     "aiqvit.quant.anatomy", "aiqvit.families.family"),  # the last two for families of a task's own
     "aiqvit.harness.identity": ("aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.__version__",
                                 "aiqvit.ENGINE_VERSION"),
-    "aiqvit.harness.store": ("aiqvit.harness.store", "aiqvit.harness.identity", "aiqvit.interfaces"),
+    "aiqvit.harness.store": ("aiqvit.harness.store", "aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.texts"),
     "aiqvit.harness.run": ("aiqvit.harness.run", "aiqvit.harness.store", "aiqvit.harness.identity",
                            "aiqvit.families.opening", "aiqvit.quant.card", "aiqvit.quant.coverage",
                            "aiqvit.interfaces"),
     "aiqvit.harness": ("aiqvit.harness", "aiqvit.families.opening", "aiqvit.quant.policy", "aiqvit.interfaces",
-                       "aiqvit.registry"),
+                       "aiqvit.registry", "aiqvit.texts"),
     "aiqvit.report.__main__": ("aiqvit",),  # a command
-    "aiqvit.report": ("aiqvit.report", "aiqvit.harness.identity", "aiqvit.harness.store", "aiqvit.interfaces"),
+    "aiqvit.report": ("aiqvit.report", "aiqvit.harness.identity", "aiqvit.harness.store", "aiqvit.interfaces",
+                      "aiqvit.texts"),
 }
 ONLY_IN = {
     "timm": ("aiqvit.tasks", "aiqvit.families", "aiqvit.speed"),  # where its modules are built or replaced
@@ -43,7 +47,7 @@ ONLY_IN = {
     "ray": ("aiqvit.harness.launch.ray",),
     "matplotlib": ("aiqvit.report", "aiqvit.figures"),
     "jinja2": ("aiqvit.report",),
-    "pickle": (),
+    "pickle": ("aiqvit.tasks.checkpoints.inert",),  # a reader that imports nothing
 }
 
 

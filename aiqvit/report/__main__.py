@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from os.path import expanduser
 from pathlib import Path
 
-from aiqvit.bench import Parser, guarded
 from aiqvit.catalogue import Registered
+from aiqvit.guard import Parser, guarded
 from aiqvit.harness.store.records import write_text
 from aiqvit.report import page, records
 
@@ -19,8 +20,9 @@ from aiqvit.report import page, records
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="aiqvit.report", description="Write one HTML page that shows everything in results folders.")
-    p.add_argument("results", nargs="*", default=["results"], help="folders of records (default: %(default)s)")
-    p.add_argument("--out", default="results/report.html", help="file to write (default: %(default)s)")
+    p.add_argument("results", nargs="*", type=expanduser, default=["results"],
+                   help="folders of records (default: %(default)s)")
+    p.add_argument("--out", type=expanduser, default="results/report.html", help="file to write (default: %(default)s)")
     p.add_argument("--title", default="Results", help="heading of the page (default: %(default)s)")
     return p
 
@@ -36,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return guarded(lambda: run(parser().parse_args(argv)))
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return guarded(lambda: run(parser().parse_args(arguments)), arguments=arguments)
 
 
 if __name__ == "__main__":

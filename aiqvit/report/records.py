@@ -14,6 +14,7 @@ from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
 from aiqvit.report.labels import label, variant
+from aiqvit.texts import missing
 
 NEEDED = {"spec", "metrics", "calibration_images", "times", "log", "scheme", "manifest", "data"}
 SPEC = {"task", "data", "model", "method", "settings", "preset", "bits", "seed", "limit"}
@@ -67,13 +68,13 @@ def load(folders: Iterable[str | Path], catalogue: Catalogue) -> list[Record]:
     folders = [Path(folder) for folder in folders]
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"results folder {str(folder)!r} does not exist")
+            raise UserError(f"{missing('results folder', folder)} (aiqvit.bench --out makes it)")
         store = Store(folder if (folder / "runs").is_dir() else folder.parent)
         store.folder = folder / "runs" if (folder / "runs").is_dir() else folder
         for path in sorted(store.folder.glob("*.json")):
             record = store.read(path.stem)
-            if record and (missing := _missing(record)):
-                print(f"aiqvit: skipping {path}: it has no {', '.join(missing)}", file=sys.stderr)
+            if record and (lacking := _missing(record)):
+                print(f"aiqvit: skipping {path}: it has no {', '.join(lacking)}", file=sys.stderr)
             elif record and found.get(record["id"], {}).get("status") != "done":
                 found[record["id"]] = _derived(record, catalogue)
     if not found:

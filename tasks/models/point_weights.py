@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import count, takewhile
 
+from aiqvit.tasks.checkpoints.nearest import look
 from aiqvit.tasks.models.point_transformer import PointSegmenter, PointTransformer
 from torch import Tensor
 
@@ -107,4 +108,5 @@ def build(state: State, source: str) -> PointTransformer:
     except (KeyError, IndexError) as error:
         hint = FOREIGN if any("transformer" in key or "linear_q" in key for key in state) else \
             f"the first of {len(state)} keys is {next(iter(state), '')!r}"
-        raise UserError(f"weights {source!r} are not those of a Point Transformer: no {error}; {hint}") from error
+        text = f"weights {source!r} are not those of a Point Transformer: no {error}; {hint}{look(state)}"
+        raise UserError(text) from error

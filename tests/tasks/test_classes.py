@@ -3,9 +3,9 @@
 import pytest
 import timm
 import torch
+from aiqvit.tasks.checkpoints.nearest import classes_in
 from aiqvit.tasks.classes import INDICES, LISTED, NAMES, WNIDS, of_folders
 from aiqvit.tasks.imagenet import ImageNet
-from aiqvit.tasks.weights import classes_in
 from safetensors.torch import save_file
 from timm.data import ImageNetInfo
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from aiqvit.interfaces import UserError
 from aiqvit.registry import unknown
+from aiqvit.texts import missing, read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,7 +23,9 @@ def flags(path: str, parser: argparse.ArgumentParser) -> list[str]:
     `UserError` for a file that cannot be read, a key that is no flag, and a value of the wrong kind.
     """
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(path))
+    except FileNotFoundError as error:
+        raise UserError(missing("config file", path)) from error
     except OSError as error:
         raise UserError(f"config file {path!r} cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # of TOML, or not UTF-8

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import types
 import typing
@@ -20,6 +21,7 @@ from aiqvit.interfaces import Method, UserError
 from aiqvit.registry import METHODS, unknown
 
 PRESETS = ("smoke", "quick", "paper")
+LARGEST = 2**31 - 1  # of any setting: counts that no run ever gets to, and what libraries take
 SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 
 
@@ -45,9 +47,18 @@ class Choice:
         """The method with its defaults and then the user's fields. Raises `UserError` for values that it refuses."""
         fields_changed = {key: value for key, value in self.changed.items() if not key.startswith(BITS)}
         try:
-            return self.method(**{**self.defaults(preset, limits), **fields_changed})
+            method = self.method(**{**self.defaults(preset, limits), **fields_changed})
         except (TypeError, ValueError) as error:
             raise UserError(f"method {self.name!r}: {error}") from error
+        self._check_numbers()
+        return method
+
+    def _check_numbers(self) -> None:
+        """Raise `UserError` for a number of the user that no field can mean."""
+        for key, value in self.changed.items():
+            numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if type(n) in (int, float)]
+            if not all(math.isfinite(n) and 0 <= n <= LARGEST for n in numbers):
+                raise UserError(f"method {self.name!r}: {key}={value}: expected a number from 0 to {LARGEST}")
 
 
 def _bounded(key: str, value: float, most: float) -> float:
@@ -136,7 +147,7 @@ def _read(cls: type[Method], key: str, text: str) -> Any:
         return _convert(kind, text)
     except (ValueError, KeyError) as error:
         wanted = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-        wanted = "on or off" if kind is bool else wanted
+        wanted = {bool: "on or off", int: "a whole number", float: "a number"}.get(kind, wanted)
         raise UserError(f"setting {key}={text}: expected {wanted}") from error
 
 

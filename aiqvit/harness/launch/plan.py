@@ -24,6 +24,7 @@ class Plan:
     runs: tuple[Run, ...]
     preset: str
     device: str
+    notes: tuple[str, ...] = ()  # what was done to make weights fit, the model's name in front
 
 
 def plan(request: Request, name: str) -> Plan:
@@ -38,15 +39,16 @@ def plan(request: Request, name: str) -> Plan:
     built = [(choice, choice.build(preset, limits)) for choice in choices if choice.name != REFERENCE]
     reference = next((c for c in choices if c.name == REFERENCE), Choice(REFERENCE, METHODS.get(REFERENCE), {}))
     make = _Maker(request, task, device, preset)
-    runs = []
+    runs, notes = [], []
     for model in models:
         subject = task.load(model, request.weights)
+        notes += [f"{model}: {note}" for note in subject.notes]
         _check(task, subject, request, [choice for choice, _ in built])
         runs.append(make(subject, reference, reference.build(""), "32/32", 0))
         for bits in request.bit_widths():
             for choice, method in built:
                 runs += [make(subject, choice, method, str(bits), seed) for seed in request.seed_list()]
-    return Plan(task, tuple(runs), preset, device)
+    return Plan(task, tuple(runs), preset, device, tuple(notes))
 
 
 def _check(task: Task, subject: Subject, request: Request, choices: list[Choice]) -> None:

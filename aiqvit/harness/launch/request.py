@@ -8,10 +8,13 @@ from pathlib import Path
 
 import torch
 
-from aiqvit.harness.launch.options import PRESETS, Choice, choose_methods, grid_methods, split
+from aiqvit.harness.launch.options import LARGEST, PRESETS, Choice, choose_methods, grid_methods, split
 from aiqvit.harness.run.executor import Redo
 from aiqvit.interfaces import Bits, Task, UserError
 from aiqvit.registry import TASKS
+from aiqvit.texts import missing
+
+MOST = {"workers": 1024, "threads": 1024}
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,23 @@ class Request:
             raise UserError(f"preset {self.preset!r}: expected one of {', '.join(PRESETS)}")
         for name, value in (("calib", self.calib), ("limit", self.limit), ("batch-size", self.batch_size),
                             ("save-images", self.save_images), ("workers", self.workers), ("threads", self.threads)):
-            if value is not None and value < 1:
-                raise UserError(f"--{name} {value}: expected a number of at least 1")
+            most = MOST.get(name, LARGEST)
+            if value is not None and not 1 <= value <= most:
+                raise UserError(f"--{name} {value}: expected a number of at least 1 and at most {most}")
         if self.force and self.stale:
             raise UserError("--force runs everything again, --stale what other source has made: give one of them")
         self._check_launcher()
         if self.grid and self.method != "all":
             raise UserError("--grid stands for methods of its own: leave --method out")
-        if self.weights is not None and not Path(self.weights).is_file():
-            raise UserError(f"weights file {self.weights!r} does not exist")
+        self._check_weights()
         if len(self.task_names()) > 1 and (self.weights or self.data not in (None, "mini")):
             raise UserError("--data and --weights belong to one task, but several are chosen")
+
+    def _check_weights(self) -> None:
+        if self.weights is not None and Path(self.weights).is_dir():
+            raise UserError(f"--weights {self.weights!r} is a folder: give the file in it, such as model.safetensors")
+        if self.weights is not None and not Path(self.weights).is_file():
+            raise UserError(missing("weights file", self.weights))
 
     def _check_launcher(self) -> None:
         if self.launcher not in ("local", "ray"):
@@ -74,8 +83,8 @@ class Request:
             raise UserError("--ray-address and --gpus-per-run belong to --launcher ray")
         if self.launcher == "ray" and self.workers > 1:
             raise UserError("--workers belongs to --launcher local; Ray runs as many side by side as the cluster holds")
-        if self.gpus_per_run is not None and self.gpus_per_run < 0:
-            raise UserError(f"--gpus-per-run {self.gpus_per_run}: expected 0 or more")
+        if self.gpus_per_run is not None and not 0 <= self.gpus_per_run <= 1024:
+            raise UserError(f"--gpus-per-run {self.gpus_per_run}: expected 0 or more, up to 1024")
         if self.gpus_per_run == 0 and self.device.startswith("cuda"):
             raise UserError(f"--gpus-per-run 0: --device {self.device} needs a GPU")
 
@@ -114,8 +123,8 @@ class Request:
     def seed_list(self) -> list[int]:
         """Seeds, each once."""
         parts = split(self.seeds)
-        if not all(p.isdecimal() for p in parts):
-            raise UserError(f"seeds {self.seeds!r}: expected whole numbers, for example 0,1,2")
+        if not all(p.isdecimal() and len(p) <= 10 and int(p) < 2**32 for p in parts):
+            raise UserError(f"--seeds {self.seeds}: expected whole numbers from 0 to {2**32 - 1}, for example 0,1,2")
         return list(dict.fromkeys(int(p) for p in parts))
 
     @property
@@ -139,7 +148,8 @@ class Request:
         if kind != "cuda" or (colon and not index.isdecimal()):
             raise UserError(f"device {self.device!r}: expected auto, cpu, cuda or cuda:INDEX")
         if int(index or 0) >= count:
-            raise UserError(f"device {self.device!r} is not there: this machine has {count} usable CUDA GPUs")
+            raise UserError(f"device {self.device!r} is not there: this machine has {count} usable CUDA GPUs; "
+                            "--device auto takes what there is")
         return f"cuda:{index or 0}"
 
     def threads_on(self, device: str) -> int:

@@ -32,7 +32,7 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
     checkpoint = checkpoint or Checkpoint()
     if item.spec.threads:
         torch.set_num_threads(item.spec.threads)
-    record = empty_record(item, fp32, manifest(device) | {"batch_size": batch_size})
+    record = empty_record(item, fp32, manifest(device) | {"batch_size": batch_size, "weights": list(subject.notes)})
     seed_everything(item.spec.seed)
     asked = item.method.images
     batches = [to_device(b, device) for b in task.calibration(subject, asked, item.spec.seed, item.explicit)]

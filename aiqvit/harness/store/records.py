@@ -12,22 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from aiqvit.harness.store.foreign import fault, revived
 from aiqvit.interfaces import UserError
+from aiqvit.texts import read_text
 
 Record = dict[str, Any]
-
-
-FIELDS = {  # that every record has; others, of a later version, do no harm
-    "id": str, "status": str, "spec": dict, "metrics": dict, "fp32": dict | None, "times": dict,
-    "calibration_images": int, "log": list, "scheme": list, "manifest": dict, "data": dict,
-}
-
-# `defaults`: the settings that the method had by itself; records of before have the `label` that follows from them.
-# `coverage`: shares of multiply-accumulates `quantized`, `declared` to stay and `missed`, and the `first` one missed
-OPTIONAL = {"label": str, "defaults": dict, "coverage": dict | None}
-
-
-NOT_FINITE = ("nan", "inf", "-inf")  # as text, since JSON has no such numbers
 
 
 class Store:
@@ -55,11 +44,11 @@ class Store:
         if not path.is_file():
             return None
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            record = json.loads(read_text(path))
+        except (OSError, ValueError, RecursionError) as error:
             print(f"aiqvit: skipping {path}: {error}", file=sys.stderr)
             return None
-        if reason := _fault(record, run):
+        if reason := fault(record, run):
             print(f"aiqvit: skipping {path}: {reason}", file=sys.stderr)
             return None
         return revived(record)
@@ -93,42 +82,15 @@ class Store:
             raise UserError(f"{error}; the record is kept in {str(rescue)!r}: move it there") from error
 
 
-def revived(record: Record) -> Record:
-    """A record as `plain` wrote it, with metrics that are not finite, text in JSON, as numbers again."""
-    for metrics in (record["metrics"], record["fp32"] or {}):
-        metrics |= {name: float(value) for name, value in metrics.items() if value in NOT_FINITE}
-    return record
-
-
 def changed_since(record: Record, source: str) -> bool:
     """Whether another source of method or task than this hash made the record; not when either is unknown."""
     made = record["manifest"].get("source") or record["spec"].get("code")  # where records of before have it
     return bool(made and source) and made != source
 
 
-def _fault(record: Any, run: str) -> str:
-    """Why a JSON value is not the record of this run; empty when it is."""
-    if not (isinstance(record, dict) and record.get("id") == run and record.get("status") in ("done", "failed")):
-        return "it is not the record of this run"
-    needed = {**FIELDS, "error": dict} if record["status"] == "failed" else FIELDS
-    if missing := sorted(needed.keys() - record.keys()):
-        return f"it has no {', '.join(missing)}"
-    if not {"label", "defaults"} & record.keys():
-        return "it has no defaults"
-    kinds = needed | {name: kind for name, kind in OPTIONAL.items() if name in record}
-    wrong = [name for name, kind in kinds.items() if not isinstance(record[name], kind)]
-    if not record["metrics"] and record["status"] == "done":
-        wrong.append("metrics")
-    if wrong:
-        return f"its field {wrong[0]!r} is empty or of another type"
-    metrics = {**(record["fp32"] or {}), **record["metrics"]}
-    odd = next((f"{k} {v!r}" for k, v in metrics.items() if type(v) not in (int, float) and v not in NOT_FINITE), "")
-    return f"its metric {odd} is not a number" if odd else ""
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or nothing. Raises `UserError` when it cannot be written."""
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -45,7 +45,7 @@ def test_set_applies_to_the_methods_that_have_the_field():
     [
         ("toi", [], "unknown method 'toi': did you mean 'toy'"),
         ("toy[step=3]", [], "unknown setting of Toy 'step': did you mean 'steps'"),
-        ("toy[steps=many]", [], "steps=many: expected int"),
+        ("toy[steps=many]", [], "steps=many: expected a whole number"),
         ("toy[curriculum=maybe]", [], "curriculum=maybe: expected on or off"),
         ("toy[loss=l1]", [], "loss=l1: expected"),
         ("toy[steps]", [], "expected key=value"),

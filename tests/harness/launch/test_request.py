@@ -48,3 +48,31 @@ def test_one_folder_for_several_tasks(monkeypatch, tmp_path):
     Request(task="all", data="mini").check()
     with pytest.raises(UserError, match="belong to one task"):
         Request(task="all", data=str(tmp_path)).check()
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("seeds", "4294967296"), ("seeds", "-1"), ("seeds", "9" * 5000), ("seeds", "0.5"), ("limit", 0), ("limit", 2**31),
+    ("limit", -1), ("threads", 0), ("threads", 1025), ("workers", 10**6), ("batch_size", -3), ("batch_size", 10**20),
+    ("calib", 10**12), ("gpus_per_run", float("nan")), ("gpus_per_run", float("inf")), ("bits", "9" * 5000 + "/4"),
+])
+def test_numbers_out_of_range(field, value):
+    launcher = {"launcher": "ray"} if field == "gpus_per_run" else {}
+    with pytest.raises(UserError, match="expected"):
+        Request(**{field: value}, **launcher).check()
+
+
+def test_numbers_at_the_edge():
+    assert Request(seeds="0,4294967295").seed_list() == [0, 4294967295]
+    Request(limit=2**31 - 1, batch_size=1, threads=1).check()
+
+
+def test_bits_as_papers_write_them():
+    assert Request(bits="W4A4, w3/a8,w4a32").bit_widths() == [Bits(4, 4), Bits(3, 8), Bits(4, 32)]
+
+
+def test_weights_that_are_not_there(tmp_path):
+    with pytest.raises(UserError, match="is a folder: give the file in it"):
+        Request(weights=str(tmp_path)).check()
+    (tmp_path / "deit.pth").touch()
+    with pytest.raises(UserError, match="did you mean '.*deit.pth'"):
+        Request(weights=str(tmp_path / "deti.pth")).check()

@@ -13,7 +13,8 @@ from aiqvit.harness.store.records import Store, changed_since, plain
 from aiqvit.interfaces import UserError
 
 RECORD = {"id": "run-1", "status": "done", "defaults": {}, "spec": {}, "metrics": {"top1": 50.0}, "fp32": None,
-          "calibration_images": 3, "times": {}, "log": [], "scheme": [], "manifest": {}, "data": {}}
+          "calibration_images": 3, "times": {"quantize": 1.0, "evaluate": 1.0},
+          "log": [], "scheme": [], "manifest": {}, "data": {}}
 ERROR = {"type": "Diverged", "message": "the loss is nan", "traceback": "..."}
 
 
@@ -160,3 +161,34 @@ def test_changed_since_needs_both_hashes():
     new, old, unknown = ({"manifest": m, "spec": s} for m, s in (({"source": "a"}, {}), ({}, {"code": "a"}), ({}, {})))
     assert [changed_since(r, "b") for r in (new, old, unknown)] == [True, True, False]
     assert not any(changed_since(r, source) for r in (new, old) for source in ("a", ""))
+
+
+@pytest.mark.parametrize(("change", "field"), [
+    ({"metrics": {"top1": "n/a"}}, "metrics.top1"), ({"metrics": {"top1": None}}, "metrics.top1"),
+    ({"metrics": {"top1": [1]}}, "metrics.top1"), ({"metrics": {"top1": True}}, "metrics.top1"),
+    ({"fp32": {"top1": "-"}}, "fp32.top1"), ({"times": {"quantize": "1 min", "evaluate": 1}}, "times.quantize"),
+    ({"times": {"quantize": -1.0, "evaluate": 1}}, "times.quantize"), ({"times": {}}, "times"),
+    ({"spec": {"bits": 4}}, "spec.bits"), ({"spec": {"bits": "four"}}, "spec.bits"),
+    ({"spec": {"seed": "0"}}, "spec.seed"), ({"spec": {"limit": "all"}}, "spec.limit"),
+    ({"spec": {"settings": []}}, "spec.settings"), ({"log": [1]}, "log"), ({"scheme": ["x"]}, "scheme"),
+    ({"data": {"skipped": 3}}, "data.skipped"), ({"manifest": {"started": 2026}}, "manifest.started"),
+    ({"calibration_images": True}, "calibration_images"), ({"status": "failed", "error": {}}, "error.type"),
+])
+def test_records_of_other_kinds_are_skipped_by_name(tmp_path, capsys, change, field):
+    store = Store(tmp_path)
+    store.write(RECORD | change)
+    assert store.read("run-1") is None
+    text = capsys.readouterr().err
+    assert "run-1.json" in text and field in text
+
+
+def test_numbers_that_are_not_finite_come_back(tmp_path):
+    Store(tmp_path).write(RECORD | {"metrics": {"top1": float("nan"), "top5": float("inf")}})
+    found = Store(tmp_path).read("run-1")["metrics"]
+    assert found["top1"] != found["top1"] and found["top5"] == float("inf")
+
+
+def test_text_that_goes_too_deep(tmp_path, capsys):
+    Store(tmp_path).write(RECORD)
+    Store(tmp_path).path("run-1").write_text("[" * 100_000)
+    assert Store(tmp_path).read("run-1") is None and "run-1.json" in capsys.readouterr().err

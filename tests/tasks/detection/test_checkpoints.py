@@ -81,7 +81,11 @@ def test_a_checkpoint_of_another_detector_is_refused_by_name(detector):
         load_state(detector, convert(other, detector), "other.pth")
 
 
-def test_pickled_training_state_is_refused(tmp_path):
-    torch.save({"state_dict": {"w": torch.zeros(1)}, "hook": UserError}, tmp_path / "full.pth")
-    with pytest.raises(UserError, match="cannot be read safely"):
-        read_state(tmp_path / "full.pth")
+def test_settings_of_mmengine_beside_the_weights_are_passed_over(tmp_path):
+    from mmengine.config import Config, ConfigDict
+    from mmengine.logging import HistoryBuffer
+
+    history = HistoryBuffer([1.0], [1])
+    torch.save({"state_dict": {"w": torch.zeros(2)}, "message_hub": {"loss": history}, "hook": UserError,
+                "meta": {"cfg": Config({"a": ConfigDict(b=1)})}}, tmp_path / "full.pth")
+    assert list(read_state(tmp_path / "full.pth")) == ["w"]

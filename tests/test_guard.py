@@ -1,0 +1,120 @@
+"""What stands around each command: one sentence for everything, and output that cannot stop the work."""
+
+import errno
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from aiqvit import bench, figures, tables
+from aiqvit.guard import Parser, guarded
+from aiqvit.interfaces import UserError
+from aiqvit.report import __main__ as report
+
+
+def run(command, **options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+    return subprocess.run(command, shell=True, capture_output=True, text=True, env=environment, timeout=120, **options)
+
+
+def fails(error):
+    def work():
+        raise error
+
+    return work
+
+
+def test_wrong_input_is_one_line(capsys):
+    assert guarded(fails(UserError("no such\nfile"))) == 2
+    assert capsys.readouterr().err == "aiqvit: no such file\n"
+    assert guarded(lambda: 7) == 7
+
+
+def test_what_nobody_foresaw_is_one_sentence_with_a_log(tmp_path, capsys):
+    for arguments in (["--out", str(tmp_path)], [f"--out={tmp_path}"], ["--out", str(tmp_path / "page.html")]):
+        assert guarded(fails(KeyError("box_ap\nmore")), arguments=arguments) == 1
+        text = capsys.readouterr().err
+        assert text.startswith("aiqvit: stopped by an error that was not foreseen, KeyError: ")
+        assert text.count("\n") == 1
+        (log,) = tmp_path.glob("aiqvit-error-*.log")
+        assert repr(str(log)) in text and "raise error" in log.read_text()
+        log.unlink()
+
+
+def test_a_log_that_cannot_go_to_the_results_goes_elsewhere(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    assert guarded(fails(RuntimeError()), arguments=["--out", str(tmp_path / "a" / "b")]) == 1
+    assert str(tmp_path / "aiqvit-error-") in capsys.readouterr().err
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "nowhere"))
+    assert guarded(fails(MemoryError())) == 1
+    captured = capsys.readouterr().err
+    assert "Traceback" in captured and "stopped by an error that was not foreseen, MemoryError" in captured
+
+
+@pytest.mark.parametrize("command", [bench, tables, figures, report])
+def test_it_stands_around_each_command(command, tmp_path, monkeypatch, capsys):
+    def broken(*_):
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(command, "run", broken)
+    assert command.main(["--out", str(tmp_path)]) == 1
+    assert "ZeroDivisionError: by zero; the traceback is in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_what_cannot_be_encoded_gets_a_likeness(encoding, monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, write_through=True))
+    assert guarded(lambda: print("71.2 ± 0.1 — 漢 \udcff") or 0) == 0
+    text = raw.getvalue().decode(encoding)
+    assert text.startswith("71.2 ") and text.rstrip().endswith("?")
+    assert encoding != "ascii" or text == "71.2 +- 0.1 - ? ?\n"
+
+
+class Full(io.StringIO):
+    """A log on a full disk, or a pipe that nobody reads."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def write(self, text):
+        raise OSError(self.number, "no")
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC, errno.EIO])
+def test_the_work_goes_on_when_nobody_reads(number, monkeypatch):
+    done = []
+
+    def work():
+        print("a line")
+        print("an error", file=sys.stderr)
+        done.append(1)
+        return 0
+
+    monkeypatch.setattr(sys, "stdout", Full(number))
+    monkeypatch.setattr(sys, "stderr", Full(number))
+    assert guarded(work) == 0 and done
+    monkeypatch.setattr(sys, "stdout", None)  # closed before Python started
+    monkeypatch.setattr(sys, "stderr", None)
+    assert guarded(work) == 0 and len(done) == 2
+    assert guarded(fails(UserError("x"))) == 2
+
+
+@pytest.mark.parametrize("end", ["| head -1", ">&-", ">/dev/full", ">&- 2>&-"])
+def test_streams_that_are_closed(end):
+    done = run(f"{sys.executable} -m aiqvit.bench --list {end}")
+    assert done.returncode == 0 and done.stderr == ""
+
+
+def test_mistyped_flags():
+    parser = Parser(prog="x")
+    parser.add_argument("--method")
+    parser.add_argument("--limit", type=int)
+    for arguments, message in ((["--limit", "many"], "--limit many: expected a whole number"),
+                               (["--methods", "x"], "did you mean --method?"), (["--method"], "expected one argument"),
+                               (["x"], "unrecognized arguments: x")):
+        with pytest.raises(UserError, match=message.replace("?", r"\?")):
+            parser.parse_args(arguments)
