@@ -1,9 +1,11 @@
 """Where and with what."""
 
+import subprocess
+import sys
+
 import torch
 
 from aiqvit.harness.identity.manifest import git_state, manifest
-from aiqvit.harness.run.memory import peak, reset_peak
 
 
 def test_manifest_names_versions_and_hardware():
@@ -21,8 +23,8 @@ def test_git_state_is_that_of_the_package(tmp_path, monkeypatch):
 
 
 def test_peak_memory_sees_an_allocation():
-    reset_peak("cpu")
-    before = peak("cpu")["rss"]
-    block = torch.ones(64, 2**18)  # 64 MiB
-    assert peak("cpu")["rss"] >= before + 32
-    assert block.numel() == 2**24
+    """In a process of its own: one that has freed much already gives what it kept."""
+    source = ("import torch; from aiqvit.harness.run.memory import peak, reset_peak; reset_peak('cpu'); "
+              "before = peak('cpu')['rss']; block = torch.ones(64, 2**18); print(peak('cpu')['rss'] - before)")
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert 32 <= float(done.stdout) < 256  # 64 MiB
