@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -100,18 +100,8 @@ class BRECQ(Method):
 
     def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""
-        w, a = job.bits.weight, job.bits.activation
         search = Shrink(elements=self.elements, by_token=self.ranges == "token")
-        activations = {
-            "default": spec(Uniform, a, None, search),
-            "image": spec(Uniform, 8, None, search),
-            "post_softmax": spec(Uniform, a, None, BY_PRODUCT if self.softmax == "output" else search),
-        }
-        activations |= by_head(job) if self.operands == "head" else {}
-        activations |= by_channel(job) if self.reparam else {}
-        weights = spec(Uniform, w, 0, WEIGHTS if self.weights == "output" else Shrink())
-        scheme = by_role({"default": weights}, activations)
-        return eight_bit_ends(scheme, search) if self.protocol == "paper" else scheme
+        return ported(self, job, search, search)
 
     def reconstruct(self, data: UnitData, goal: Objective, job: Job) -> dict:
         """Train one unit towards the objective `goal`; return its log entry."""
@@ -134,6 +124,21 @@ class BRECQ(Method):
     def rates(self, rounding: float, scale: float = 0.0) -> RoundingRates:
         """The learning rates of a phase."""
         return RoundingRates(rounding, scale, self.level_rate * bool(scale), self.penalty, self.warm_up)
+
+
+def ported(method: Any, job: Job, search: Observer, ends: Observer) -> RoleScheme:
+    """The scheme of BRECQ and QDrop: `search` finds the ranges of activations, `ends` that of the last 8-bit input."""
+    w, a = job.bits.weight, job.bits.activation
+    activations = {
+        "default": spec(Uniform, a, None, search),
+        "image": spec(Uniform, 8, None, search),
+        "post_softmax": spec(Uniform, a, None, BY_PRODUCT if method.softmax == "output" else search),
+    }
+    activations |= by_head(job) if method.operands == "head" else {}
+    activations |= by_channel(job) if method.reparam else {}
+    weights = spec(Uniform, w, 0, WEIGHTS if method.weights == "output" else Shrink())
+    scheme = by_role({"default": weights}, activations)
+    return eight_bit_ends(scheme, ends) if method.protocol == "paper" else scheme
 
 
 def by_head(job: Job) -> dict[str, QuantSpec]:

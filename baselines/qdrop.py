@@ -19,14 +19,13 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from aiqvit.baselines.brecq import BY_PRODUCT, WEIGHTS, by_channel, by_head, eight_bit_ends
+from aiqvit.baselines.brecq import ported
 from torch import nn
 
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
 from aiqvit.quant.observers import RangeAndZero, Shrink
-from aiqvit.quant.quantizers import Uniform
-from aiqvit.quant.site import RoleScheme, by_role, spec
+from aiqvit.quant.site import RoleScheme
 from aiqvit.recon.loop import Schedule
 from aiqvit.recon.objective import objective
 from aiqvit.recon.rounded import RoundingRates, train_rounding
@@ -82,18 +81,8 @@ class QDrop(Method):
 
     def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""
-        w, a = job.bits.weight, job.bits.activation
         search = RangeAndZero(self.widths, elements=self.elements, by_token=self.ranges == "token")
-        activations = {
-            "default": spec(Uniform, a, None, search),
-            "image": spec(Uniform, 8, None, search),
-            "post_softmax": spec(Uniform, a, None, BY_PRODUCT if self.softmax == "output" else search),
-        }
-        activations |= by_head(job) if self.operands == "head" else {}
-        activations |= by_channel(job) if self.reparam else {}
-        weights = spec(Uniform, w, 0, WEIGHTS if self.weights == "output" else Shrink())
-        scheme = by_role({"default": weights}, activations)
-        return eight_bit_ends(scheme, Shrink(elements=self.elements)) if self.protocol == "paper" else scheme
+        return ported(self, job, search, Shrink(elements=self.elements))
 
     def reconstruct(self, data: UnitData, job: Job) -> dict:
         """Train one unit; return its log entry."""
