@@ -10,7 +10,7 @@ from aiqvit.harness.store.records import Record
 from aiqvit.report import marks as marking
 from aiqvit.report.layouts import FULL, Layout
 from aiqvit.report.published import printed, rows
-from aiqvit.report.records import Key, Part
+from aiqvit.report.records import Comparable, Key
 
 
 def letters(table: Layout, methods: Mapping[str, tuple[str, str]]) -> dict[str, str]:
@@ -34,7 +34,7 @@ def of_paper(table: Layout) -> list[str]:
     return [*table.remarks, *(f"{'; '.join(places)}: {note}" for note, places in notes.items())]
 
 
-def of_records(table: Layout, part: Part, found: Mapping[Key, Sequence[Record]], used: Mapping[str, Record],
+def of_records(table: Layout, part: Comparable, found: Mapping[Key, Sequence[Record]], used: Mapping[str, Record],
                left_out: Sequence[str], methods: Mapping[str, tuple[str, str]]) -> list[str]:
     """Marks, conditions, scheme differences, failures, versions, run ids, and what is not shown."""
     records = list(used.values())
@@ -61,7 +61,7 @@ def of_records(table: Layout, part: Part, found: Mapping[Key, Sequence[Record]],
     return notes
 
 
-def conditions(part: Part, done: Sequence[Record]) -> list[str]:
+def conditions(part: Comparable, done: Sequence[Record]) -> list[str]:
     """Marks, protocol, preset, seeds, calibration samples, samples evaluated, device."""
     quantized = [r for r in done if r["spec"]["method"] != REFERENCE]
     calibration = _list(f"{r['label'].partition(' [')[0]} {r['calibration_images']}" for r in quantized)
@@ -74,7 +74,7 @@ def conditions(part: Part, done: Sequence[Record]) -> list[str]:
     return ["; ".join(f"{name}: {value}" for name, value in facts if value) + spread]
 
 
-def _scope(table: Layout, part: Part, done: Sequence[Record], found: Mapping[Key, Sequence[Record]]) -> list[str]:
+def _scope(table: Layout, part: Comparable, done: Sequence[Record], found: Mapping[Key, Sequence[Record]]) -> list[str]:
     """Why these numbers may not be comparable with published ones."""
     notes, gaps = warnings(part), []
     for row in rows():
@@ -89,7 +89,7 @@ def _scope(table: Layout, part: Part, done: Sequence[Record], found: Mapping[Key
     return notes
 
 
-def warnings(part: Part) -> list[str]:
+def warnings(part: Comparable) -> list[str]:
     """For the caption too, since footers get lost: a limited evaluation, or data that is not the whole set."""
     sizes = {r["data"]["val"] for r in part.records if "val" in r.get("data", {})}
     found = [f"LIMITED to {part.limit} samples, not comparable with full runs"] if part.limit else []

@@ -14,7 +14,7 @@ from aiqvit.report import numbers as numbers_of
 from aiqvit.report.layouts import Layout, Line, layout, with_rows
 from aiqvit.report.marks import marks
 from aiqvit.report.published import printed
-from aiqvit.report.records import Key, Part, cells
+from aiqvit.report.records import Comparable, Key, cells
 
 SOURCES = ("paper", "ours", "both")
 
@@ -64,7 +64,7 @@ def paper(number: int) -> Grid:
                 _heads(table), _placed(rows), tuple(footer.of_paper(table)))
 
 
-def ours(number: int, part: Part, methods: Mapping[str, tuple[str, str]], beside: bool = False) -> Grid:
+def ours(number: int, part: Comparable, methods: Mapping[str, tuple[str, str]], beside: bool = False) -> Grid:
     """The same table from the records of one part, with rows for all other methods that were measured.
 
     `methods` maps registered names to (title, note) in display order. With `beside` each row is followed by the

@@ -15,7 +15,7 @@ from aiqvit.harness.store.records import Record, plain
 from aiqvit.interfaces import UserError
 from aiqvit.report import footer, marks, numbers, plots, units
 from aiqvit.report.panels import width
-from aiqvit.report.records import Key, Part, cells
+from aiqvit.report.records import Comparable, Key, cells
 from aiqvit.report.style import headline
 
 CAPTIONS = {
@@ -27,7 +27,7 @@ SHOWN = ("spec", "defaults", "coverage", "metrics", "fp32", "calibration_images"
          "manifest")  # what of a record stands under its run
 
 
-def render(title: str, parts: Sequence[Part], notes: Mapping[str, tuple[str, str]]) -> str:
+def render(title: str, parts: Sequence[Comparable], notes: Mapping[str, tuple[str, str]]) -> str:
     """The page, everything in it escaped; `notes` maps methods to (title, note). Raises `UserError` without jinja2."""
     try:
         import jinja2
@@ -41,7 +41,7 @@ def render(title: str, parts: Sequence[Part], notes: Mapping[str, tuple[str, str
                            sections=[_section(part, notes) for part in parts])
 
 
-def _section(part: Part, notes: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+def _section(part: Comparable, notes: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
     found, left_out = cells(part.records)
     metrics = list(dict.fromkeys(m for r in part.records for m in r["metrics"] if m not in ("images", "skipped")))
     first = headline(metrics)[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiqvit.report import style
 from aiqvit.report.footer import warnings
-from aiqvit.report.records import Part
+from aiqvit.report.records import Comparable
 
 
 def width(bits: str) -> tuple[int, ...]:
@@ -50,7 +50,7 @@ def pyplot() -> Any:
     return plt
 
 
-def matrix(part: Part, places: Iterable[tuple[str, str]], **share: bool) -> dict[tuple[str, str], Any]:
+def matrix(part: Comparable, places: Iterable[tuple[str, str]], **share: bool) -> dict[tuple[str, str], Any]:
     """A panel a (model, bits): a line a model, a column a bit width."""
     places = set(places)
     models, widths = sorted({model for model, _ in places}), sorted({bits for _, bits in places}, key=width)
@@ -61,7 +61,7 @@ def matrix(part: Part, places: Iterable[tuple[str, str]], **share: bool) -> dict
     return axes
 
 
-def side_by_side(part: Part, names: Sequence[str]) -> dict[str, Any]:
+def side_by_side(part: Comparable, names: Sequence[str]) -> dict[str, Any]:
     """A panel a name, at most four side by side."""
     columns = min(len(names), 4)
     grid = _subplots(part, ceil(len(names) / columns), columns, sharey=True)
@@ -70,7 +70,7 @@ def side_by_side(part: Part, names: Sequence[str]) -> dict[str, Any]:
     return dict(zip(names, grid.flat, strict=False))
 
 
-def _subplots(part: Part, lines: int, columns: int, **share: bool) -> Any:
+def _subplots(part: Comparable, lines: int, columns: int, **share: bool) -> Any:
     """Panels under a title that says what was run."""
     figure, grid = pyplot().subplots(lines, columns, figsize=(max(3.3 * columns, 4.5), 3 * lines + 0.9),
                                      squeeze=False, layout="constrained", **share)

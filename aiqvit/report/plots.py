@@ -13,10 +13,10 @@ from aiqvit.harness.store.records import Record
 from aiqvit.report import style
 from aiqvit.report.numbers import spread, values
 from aiqvit.report.panels import finished, log_ticks, matrix, pyplot, side_by_side, width
-from aiqvit.report.records import Key, Part, cells
+from aiqvit.report.records import Comparable, Key, cells
 
 
-def by_bits(part: Part) -> Any:
+def by_bits(part: Comparable) -> Any:
     """The metric against the bit width, a line a method, a panel a model; error bars over seeds."""
     found, metric, label = _scored(part)
     if not any(method != REFERENCE for _, method, *_ in found):
@@ -38,7 +38,7 @@ def by_bits(part: Part) -> Any:
     return finished(axes)
 
 
-def by_minutes(part: Part) -> Any:
+def by_minutes(part: Comparable) -> Any:
     """The metric against the minutes that quantization took, a panel a model and bit width."""
     found, metric, label = _scored(part)
     places = {(model, b) for model, method, _, b in found if method != REFERENCE}
@@ -58,7 +58,7 @@ def by_minutes(part: Part) -> Any:
     return finished(axes)
 
 
-def intervals(part: Part) -> Any:
+def intervals(part: Comparable) -> Any:
     """The intervals that DFQ learned, by layer (AIQViT's Figure 4a), a panel a model and bit width."""
     panels = {(model, bits): runs[0] for (model, _, _, bits), runs in _plain(part).items()
               if any(entry.get("b1") for entry in runs[0]["log"])}
@@ -77,7 +77,7 @@ def intervals(part: Part) -> Any:
     return finished(axes)
 
 
-def by_calibration(part: Part) -> Any:
+def by_calibration(part: Comparable) -> Any:
     """The metric against the number of calibration samples (AIQViT's Figure 4b), a line a method and bit width."""
     series: dict[tuple[str, str, str, str], dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
     metric, label = style.headline(next((r["metrics"] for r in part.records if r["status"] == "done"), {}))
@@ -102,7 +102,7 @@ def by_calibration(part: Part) -> Any:
     return finished(axes)
 
 
-def by_block(part: Part) -> Any:
+def by_block(part: Comparable) -> Any:
     """The loss of every unit before (dotted) and after (solid) reconstruction, in each method's own loss."""
     panels: dict[tuple[str, str], dict[str, Record]] = defaultdict(dict)
     for (model, method, _, bits), runs in _plain(part).items():
@@ -128,17 +128,17 @@ def by_block(part: Part) -> Any:
     return finished(axes, "dotted: before reconstruction, solid: after; each method in its own loss")
 
 
-FIGURES: dict[str, Callable[[Part], Any]] = {
+FIGURES: dict[str, Callable[[Comparable], Any]] = {
     "bits": by_bits, "minutes": by_minutes, "intervals": intervals, "calibration": by_calibration, "blocks": by_block}
 
 
-def _chosen(part: Part) -> dict[Key, list[Record]]:
+def _chosen(part: Comparable) -> dict[Key, list[Record]]:
     """The runs of each cell that ended well."""
     return {key: done for key, runs in cells(part.records)[0].items()
             if (done := [r for r in runs if r["status"] == "done"])}
 
 
-def _plain(part: Part) -> dict[Key, list[Record]]:
+def _plain(part: Comparable) -> dict[Key, list[Record]]:
     """The same, without variants of methods."""
     return {key: runs for key, runs in _chosen(part).items() if not key[2]}
 
@@ -147,7 +147,7 @@ def _models(found: Mapping[Key, Any]) -> list[str]:
     return list(dict.fromkeys(model for model, method, *_ in found if method != REFERENCE))
 
 
-def _scored(part: Part) -> tuple[dict[Key, list[Record]], str, str]:
+def _scored(part: Comparable) -> tuple[dict[Key, list[Record]], str, str]:
     """The same with a defined headline metric, that metric and its label."""
     found = _plain(part)
     metric, label = style.headline(next(iter(found.values()))[0]["metrics"]) if found else ("", "")
@@ -168,7 +168,7 @@ def _reference_line(ax: Any, found: Mapping[Key, list[Record]], model: str, metr
                    label=_title(runs))
 
 
-def drawn(part: Part, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def drawn(part: Comparable, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """(name, figure) for the figures that the part has data for; each is closed when the next one is asked for."""
     for name in names:
         figure = FIGURES[name](part)

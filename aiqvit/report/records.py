@@ -33,7 +33,7 @@ class Catalogue(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class Comparable:
     """Records that may share a table: same task, data, preset, protocol and limit."""
 
     task: str
@@ -82,7 +82,7 @@ def load(folders: Iterable[str | Path], catalogue: Catalogue) -> list[Record]:
     return sorted(found.values(), key=_age)
 
 
-def parts(records: Sequence[Record]) -> list[Part]:
+def parts(records: Sequence[Record]) -> list[Comparable]:
     """Sort records; a full-precision run belongs to every part with its data and limit."""
     groups: dict[tuple, list[Record]] = {}
     for record in records:
@@ -97,7 +97,7 @@ def parts(records: Sequence[Record]) -> list[Part]:
             groups[(*place, "", "unified")] = []
     alike = Counter((task, *rest) for task, _, *rest in groups)
     return [
-        Part(task, preset, protocol, limit or None, data[:6] if alike[task, limit, preset, protocol] > 1 else "",
+        Comparable(task, preset, protocol, limit or None, data[:6] if alike[task, limit, preset, protocol] > 1 else "",
              (*(r for r in references if _place(r["spec"]) == (task, data, limit)), *group))
         for (task, data, limit, preset, protocol), group in sorted(groups.items())
     ]

@@ -35,7 +35,7 @@ def test_it_is_written_as_text_and_read_as_a_number(tmp_path):
 def test_a_metric_that_is_no_number_is_foreign(tmp_path, capsys, value):
     write(tmp_path, {**runs(1.0, 2.0)[0], "metrics": {"box_ap": value}})
     assert list(Store(tmp_path).records()) == []
-    assert "is not a number" in capsys.readouterr().err
+    assert "its field 'metrics.box_ap' is empty or of another type" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("box", "mask"), [(NAN, NAN), (40.0, NAN), (NAN, 30.0)])

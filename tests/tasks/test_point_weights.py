@@ -4,7 +4,7 @@ import pytest
 import torch
 from aiqvit.tasks.models.point_transformer import PointSegmenter, PointTransformer
 from aiqvit.tasks.models.point_weights import build, own_keys
-from aiqvit.tasks.weights import load_state
+from aiqvit.tasks.weights import load_state, read_checkpoint
 
 from aiqvit.interfaces import UserError
 
@@ -84,3 +84,16 @@ def test_others_are_named_with_a_hint():
               "w.pth")
     with pytest.raises(UserError, match="the first of 1 keys is 'conv1.weight'"):
         build(own_keys({"conv1.weight": torch.zeros(2)}), "w.pth")
+
+
+@pytest.mark.parametrize("kind", (PointTransformer, PointSegmenter))
+def test_the_file_that_its_training_writes_is_read(kind, tmp_path):
+    net, path, x = network(kind), tmp_path / "best_model.pth", torch.randn(2, 64, 9)
+    state = {f"module.{key}": value for key, value in theirs(net).items()}
+    torch.save({"epoch": 7, "test_acc": 0.9, "model_state_dict": state,
+                "optimizer_state_dict": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": []}}, path)
+    found = own_keys(read_checkpoint(str(path))[0])
+    again = build(found, str(path))
+    load_state(again, found, str(path))
+    with torch.no_grad():
+        assert torch.equal(again.eval()(x), net(x))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from aiqvit.harness.identity.spec import Run
-from aiqvit.harness.run.executor import Ended, Redo, finished
+from aiqvit.harness.run.executor import Finished, Redo, finished
 from aiqvit.harness.store.records import Record, Store
 
 Handle = TypeVar("Handle")
@@ -14,7 +14,7 @@ Submit = Callable[[Run, dict | None, bool], Handle]  # a run, its fp32 metrics, 
 Completed = Callable[[list[Handle]], Iterable[tuple[Handle, tuple[Record, bool] | None]]]
 
 
-def gather(runs: Iterable[Run], store: Store, redo: Redo, submit: Submit, completed: Completed) -> Iterator[Ended]:
+def gather(runs: Iterable[Run], store: Store, redo: Redo, submit: Submit, completed: Completed) -> Iterator[Finished]:
     """Yield every run once as it ends; `submit` starts one, `completed` yields what `Executor` gave for each then.
 
     Full-precision runs come first, because the records of the others hold their metrics; what another process is at

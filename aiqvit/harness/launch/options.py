@@ -26,7 +26,7 @@ SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false
 
 
 @dataclass(frozen=True)
-class Choice:
+class MethodSpec:
     """A method that the user chose, the fields that the user changed, and bits of single layers (`bits:...`)."""
 
     name: str
@@ -75,7 +75,7 @@ def split(text: str) -> list[str]:
     return parts
 
 
-def choose_methods(expression: str, settings: Iterable[str] = (), calib: int | None = None) -> list[Choice]:
+def choose_methods(expression: str, settings: Iterable[str] = (), calib: int | None = None) -> list[MethodSpec]:
     """Methods of a comma list of names, globs and variants, each once; `settings` are `key=value` for all of them.
 
     `calib` sets how many images each method calibrates on. Raises `UserError` for an unknown name or field, a value of
@@ -99,7 +99,7 @@ def choose_methods(expression: str, settings: Iterable[str] = (), calib: int | N
         changed |= {k: _read(cls, k, v) for k, v in shared
                     if k in _types(cls) or k.startswith(BITS) and name != REFERENCE}
         changed |= {k: _read(cls, k, v) for k, v in _variant_pairs(variant)}
-        choices.append(Choice(name, cls, changed))
+        choices.append(MethodSpec(name, cls, changed))
     return choices
 
 

@@ -9,7 +9,7 @@ from aiqvit.families.opening import check
 from aiqvit.harness.identity.labels import BITS, INPUTS
 from aiqvit.harness.identity.sources import code_hash
 from aiqvit.harness.identity.spec import REFERENCE, Run, RunSpec, version_text
-from aiqvit.harness.launch.options import Choice
+from aiqvit.harness.launch.options import MethodSpec
 from aiqvit.harness.launch.request import Request
 from aiqvit.interfaces import DataIdentity, Method, Subject, Task, UserError
 from aiqvit.quant.policy import BitPolicy
@@ -37,7 +37,7 @@ def plan(request: Request, name: str) -> Plan:
     models = request.models(task)
     limits = task.limits(preset)
     built = [(choice, choice.build(preset, limits)) for choice in choices if choice.name != REFERENCE]
-    reference = next((c for c in choices if c.name == REFERENCE), Choice(REFERENCE, METHODS.get(REFERENCE), {}))
+    reference = next((c for c in choices if c.name == REFERENCE), MethodSpec(REFERENCE, METHODS.get(REFERENCE), {}))
     make = _Maker(request, task, device, preset)
     runs, notes = [], []
     for model in models:
@@ -51,7 +51,7 @@ def plan(request: Request, name: str) -> Plan:
     return Plan(task, tuple(runs), preset, device, tuple(notes))
 
 
-def _check(task: Task, subject: Subject, request: Request, choices: list[Choice]) -> None:
+def _check(task: Task, subject: Subject, request: Request, choices: list[MethodSpec]) -> None:
     """Raise `UserError` for a model that cannot be quantized as asked, where that can be told without data."""
     rules = [{**subject.bit_rules, **choice.bit_rules} for choice in choices]
     policies = [BitPolicy(bits, rule) for bits in request.bit_widths() for rule in rules]
@@ -70,7 +70,7 @@ class _Maker:
         self._identities: dict[tuple[int, int], DataIdentity] = {}
         self._sources: dict[str, str] = {}
 
-    def __call__(self, subject: Subject, choice: Choice, method: Method, bits: str, seed: int) -> Run:
+    def __call__(self, subject: Subject, choice: MethodSpec, method: Method, bits: str, seed: int) -> Run:
         reference = choice.name == REFERENCE
         preset = "" if reference else self.preset
         spec = RunSpec(
@@ -98,7 +98,7 @@ class _Maker:
             self._identities[key] = self.task.identity(images, seed, self.limit, self.explicit and images > 0)
         return self._identities[key]
 
-    def _source(self, choice: Choice) -> str:
+    def _source(self, choice: MethodSpec) -> str:
         if choice.name not in self._sources:
             self._sources[choice.name] = code_hash(choice.method, type(self.task))
         return self._sources[choice.name]

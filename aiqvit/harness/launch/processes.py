@@ -15,14 +15,14 @@ from aiqvit.harness.launch.gather import gather
 from aiqvit.harness.launch.plan import Plan
 from aiqvit.harness.launch.request import Request
 from aiqvit.harness.run import progress
-from aiqvit.harness.run.executor import Ended, Executor, Redo
+from aiqvit.harness.run.executor import Executor, Finished, Redo
 from aiqvit.harness.store.records import Record, Store
 from aiqvit.interfaces import UserError
 
 _executor: list[Executor] = []  # of a worker process
 
 
-def execute_side_by_side(grid: Plan, store: Store, request: Request) -> Iterator[Ended]:
+def execute_side_by_side(grid: Plan, store: Store, request: Request) -> Iterator[Finished]:
     """Yield every run of the grid as it ends, with its record and whether it was executed now.
 
     Raises `UserError` when a worker process dies.

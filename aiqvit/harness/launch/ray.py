@@ -21,7 +21,7 @@ from aiqvit.harness.launch.gather import gather
 from aiqvit.harness.launch.plan import Plan
 from aiqvit.harness.launch.request import Request
 from aiqvit.harness.run import progress
-from aiqvit.harness.run.executor import Ended, Executor
+from aiqvit.harness.run.executor import Executor, Finished
 from aiqvit.harness.run.runner import describe, empty_record
 from aiqvit.harness.store.records import Record, Store
 from aiqvit.interfaces import DataIdentity, UserError
@@ -29,7 +29,7 @@ from aiqvit.interfaces import DataIdentity, UserError
 RETRIES = 3  # of a run whose worker process was killed; each goes on from the last finished unit
 
 
-def execute_on_ray(grid: Plan, store: Store, request: Request) -> Iterator[Ended]:
+def execute_on_ray(grid: Plan, store: Store, request: Request) -> Iterator[Finished]:
     """Yield every run of the grid as it ends, with its record and whether it was executed now.
 
     A run whose worker is killed is started again; one that kills its worker every time is recorded as failed. Raises

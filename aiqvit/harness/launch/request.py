@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from aiqvit.harness.launch.options import LARGEST, PRESETS, Choice, choose_methods, grid_methods, split
+from aiqvit.harness.launch.options import LARGEST, PRESETS, MethodSpec, choose_methods, grid_methods, split
 from aiqvit.harness.run.executor import Redo
 from aiqvit.interfaces import Bits, Task, UserError
 from aiqvit.registry import TASKS
@@ -112,7 +112,7 @@ class Request:
             raise UserError(f"--weights belongs to one model, but {len(names)} are chosen: {', '.join(names)}")
         return names
 
-    def choices(self) -> list[Choice]:
+    def choices(self) -> list[MethodSpec]:
         """Methods with the fields that the user changed."""
         return choose_methods(grid_methods(self.grid) if self.grid else self.method, self.settings, self.calib)
 

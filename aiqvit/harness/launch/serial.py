@@ -10,14 +10,14 @@ from aiqvit.harness.identity.spec import Run
 from aiqvit.harness.launch.gather import gather
 from aiqvit.harness.launch.plan import Plan
 from aiqvit.harness.launch.request import Request
-from aiqvit.harness.run.executor import Ended, Executor
+from aiqvit.harness.run.executor import Executor, Finished
 from aiqvit.harness.store.records import Record, Store
 
 Work = Callable[[], tuple[Record, bool] | None]
 
 
 def execute(grid: Plan, store: Store, request: Request,
-            before: Callable[[Run, int], None] = lambda run, number: None) -> Iterator[Ended]:
+            before: Callable[[Run, int], None] = lambda run, number: None) -> Iterator[Finished]:
     """Yield every run with its record and whether it was executed now.
 
     `before` is called with a run and its number from 1 when it is about to be executed.

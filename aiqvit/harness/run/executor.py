@@ -13,7 +13,7 @@ from aiqvit.harness.store.partial import Partial
 from aiqvit.harness.store.records import Record, Store, changed_since, plain, revived
 from aiqvit.interfaces import Subject, Task
 
-Ended = tuple[Run, Record, bool]  # a run, its record, and whether it was executed now
+Finished = tuple[Run, Record, bool]  # a run, its record, and whether it was executed now
 Redo = Literal["failed", "stale", "all"]  # which runs are executed although they have a record
 
 
