@@ -52,19 +52,22 @@ def unit_names(model: nn.Module) -> tuple[str, ...]:
     return units_of(open_model(deepcopy(model)))
 
 
-def check(model: nn.Module, forward: Callable[[nn.Module], object], name: str, partial: bool = False,
-          policies: Iterable[BitPolicy] = ()) -> Coverage:
+def check_policies(model: nn.Module, policies: Iterable[BitPolicy]) -> None:
+    """Raise `UserError` where one of the policies names no site of the model or one twice; the model stays as it is."""
+    copy = open_model(deepcopy(model))
+    specs = {site: spec(Uniform, 8) for pair in model_sites(copy).values() for site in pair}
+    for policy in policies:
+        policy.applied(specs, copy)
+
+
+def check(model: nn.Module, forward: Callable[[nn.Module], object], name: str, partial: bool = False) -> Coverage:
     """What of a model can be quantized, found on a copy of it by one pass, `forward(copy)`: before any data is read.
 
     Raises `UserError` for a norm or an activation function that no family knows, for more than 1 % of all
-    multiply-accumulates that would be missed, with the name of the first module (unless `partial`), for a network whose
-    units no family knows, and for one of `policies` that names no site or one twice.
+    multiply-accumulates that would be missed, with the name of the first module (unless `partial`), and for a network
+    whose units no family knows.
     """
-    copy = open_model(deepcopy(model))
-    specs = {site: spec(Uniform, FULL) for pair in model_sites(copy).values() for site in pair}
-    for policy in policies:
-        policy.applied(specs, copy)
-    place_quantizers(copy, specs.__getitem__)
+    copy = quantize_model(deepcopy(model), lambda site: spec(Uniform, FULL))
     found = coverage(copy, forward, placed=True)
     require(found, partial, name)
     if not units_of(copy):

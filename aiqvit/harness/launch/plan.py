@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from aiqvit.families.opening import check
+from aiqvit.families.opening import check, check_policies
 from aiqvit.harness.identity.labels import BITS, INPUTS
 from aiqvit.harness.identity.sources import code_hash
 from aiqvit.harness.identity.spec import REFERENCE, Run, RunSpec, version_text
@@ -54,10 +54,11 @@ def plan(request: Request, name: str) -> Plan:
 def _check(task: Task, subject: Subject, request: Request, choices: list[MethodSpec]) -> None:
     """Raise `UserError` for a model that cannot be quantized as asked, where that can be told without data."""
     rules = [{**subject.bit_rules, **choice.bit_rules} for choice in choices]
-    policies = [BitPolicy(bits, rule) for bits in request.bit_widths() for rule in rules]
+    policies = [BitPolicy(bits, rule) for bits in request.bit_widths() for rule in rules if rule]
     if choices and (example := task.example(subject)) is not None:
-        check(subject.model, lambda model: task.forward(model, example), f"model {subject.name!r}", request.partial,
-              policies)
+        check(subject.model, lambda model: task.forward(model, example), f"model {subject.name!r}", request.partial)
+    if policies:
+        check_policies(subject.model, policies)
 
 
 class _Maker:
