@@ -1,1 +1,1 @@
-"""How a quantized block is repaired: capture, the one reconstruction loop, low-rank compensation, curriculum."""
+"""How a unit is reconstructed: capture, objectives, the one loop, rounding, low-rank compensation, curriculum."""

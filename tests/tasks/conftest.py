@@ -9,6 +9,13 @@ CLASSES = ("airplane", "night_stand", "xbox")
 
 
 @pytest.fixture
+def small_shapes(tmp_path, monkeypatch):
+    """Networks take 24 points of a shape; the cache is a folder of the test."""
+    monkeypatch.setenv("AIQVIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("aiqvit.tasks.points.POINTS", 24)
+
+
+@pytest.fixture
 def modelnet(tmp_path):
     """Three classes with four training and two test shapes each, 30 points a shape."""
     root, rng = tmp_path / "modelnet", np.random.default_rng(0)

@@ -4,26 +4,12 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from aiqvit.tasks.modelnet40 import ModelNet40
-from aiqvit.tasks.models.point_transformer import PointTransformer
-from safetensors.torch import save_file
 
 from aiqvit.interfaces import UserError
+from tests.points import weights
 
-ROWS = np.arange(36, dtype=np.float32).reshape(6, 6) / 8
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("AIQVIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("aiqvit.tasks.points.POINTS", 24)
-
-
-def weights(path, kind=PointTransformer, channels=6, classes=3):
-    torch.manual_seed(0)
-    save_file(kind(channels, classes, (8, 16), 8).state_dict(), path)
-    return str(path)
+pytestmark = pytest.mark.usefixtures("small_shapes")
 
 
 @pytest.fixture
