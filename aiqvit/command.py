@@ -15,8 +15,9 @@ from aiqvit.harness.launch.processes import execute_side_by_side
 from aiqvit.harness.launch.ray import execute_on_ray
 from aiqvit.harness.launch.request import Request
 from aiqvit.harness.launch.serial import execute
-from aiqvit.harness.store.records import Record, Store, changed_since, write_text
+from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
+from aiqvit.io.files import write_text
 from aiqvit.registry import METHODS, TASKS
 from aiqvit.report import marks, tables, units
 from aiqvit.report.numbers import text as defined

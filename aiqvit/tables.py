@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Build, print and write the tables that the command line asks for."""
-    from aiqvit.harness.store.records import write_text
+    from aiqvit.io.files import write_text
     from aiqvit.report import grid, latex, markup
 
     numbers = [int(n) for n in choices("table", args.table, [*map(str, NUMBERS)], "all")]

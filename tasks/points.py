@@ -20,8 +20,8 @@ from aiqvit.tasks.weights import checksum, load_state, read_checkpoint
 from torch import Tensor, nn
 
 from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
+from aiqvit.io.text import missing
 from aiqvit.registry import choose
-from aiqvit.texts import missing
 
 POINTS = 1024  # of a shape, taken evenly spaced from its file
 CALIBRATION = 512  # shapes at most, as in the AIQViT paper, unless more are asked for

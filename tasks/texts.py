@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from aiqvit import texts
 from aiqvit.interfaces import UserError
+from aiqvit.io import text as texts
 
 WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 

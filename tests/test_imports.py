@@ -14,29 +14,29 @@ UP_TO_TRANSFORMS = ("aiqvit.transforms", "aiqvit.quant", "aiqvit.interfaces")
 # the first prefix that a module has decides which prefixes of our own it may import
 ALLOWED = {
     "aiqvit.interfaces": (),
-    "aiqvit.registry": ("aiqvit.interfaces",),
+    "aiqvit.registry": ("aiqvit.interfaces", "aiqvit.io"),
     "aiqvit.quant": ("aiqvit.quant", "aiqvit.interfaces"),
     "aiqvit.transforms": ("aiqvit.transforms", "aiqvit.quant", "aiqvit.interfaces"),
     "aiqvit.families": ("aiqvit.families", *UP_TO_TRANSFORMS),
     "aiqvit.recon": ("aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
     "aiqvit.method": ("aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
     "aiqvit.baselines": ("aiqvit.baselines", "aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
-    "aiqvit.guard": ("aiqvit.interfaces",),
-    "aiqvit.texts": (),
-    "aiqvit.tasks.train": ("aiqvit.tasks", "aiqvit.guard", "aiqvit.interfaces", "aiqvit.registry"),  # a command
-    "aiqvit.tasks": ("aiqvit.tasks", "aiqvit.interfaces", "aiqvit.registry", "aiqvit.texts", "aiqvit.quant.products",
+    "aiqvit.guard": ("aiqvit.interfaces", "aiqvit.io"),
+    "aiqvit.io": ("aiqvit.io", "aiqvit.interfaces"),
+    "aiqvit.tasks.train": ("aiqvit.tasks", "aiqvit.guard", "aiqvit.interfaces", "aiqvit.io", "aiqvit.registry"),
+    "aiqvit.tasks": ("aiqvit.tasks", "aiqvit.interfaces", "aiqvit.registry", "aiqvit.io", "aiqvit.quant.products",
                      "aiqvit.quant.anatomy", "aiqvit.families.family"),  # the last two for families of a task's own
-    "aiqvit.harness.identity": ("aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.__version__",
+    "aiqvit.harness.identity": ("aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.io", "aiqvit.__version__",
                                 "aiqvit.ENGINE_VERSION"),
-    "aiqvit.harness.store": ("aiqvit.harness.store", "aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.texts"),
+    "aiqvit.harness.store": ("aiqvit.harness.store", "aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.io"),
     "aiqvit.harness.run": ("aiqvit.harness.run", "aiqvit.harness.store", "aiqvit.harness.identity",
                            "aiqvit.families.opening", "aiqvit.quant.card", "aiqvit.quant.coverage",
-                           "aiqvit.interfaces"),
+                           "aiqvit.interfaces", "aiqvit.io"),
     "aiqvit.harness": ("aiqvit.harness", "aiqvit.families.opening", "aiqvit.quant.policy", "aiqvit.interfaces",
-                       "aiqvit.registry", "aiqvit.texts"),
+                       "aiqvit.registry", "aiqvit.io"),
     "aiqvit.report.__main__": ("aiqvit",),  # a command
     "aiqvit.report": ("aiqvit.report", "aiqvit.harness.identity", "aiqvit.harness.store", "aiqvit.interfaces",
-                      "aiqvit.texts"),
+                      "aiqvit.io"),
 }
 ONLY_IN = {
     "timm": ("aiqvit.tasks", "aiqvit.families", "aiqvit.speed"),  # where its modules are built or replaced

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiqvit.catalogue import Registered
 from aiqvit.guard import Parser, guarded
-from aiqvit.harness.store.records import write_text
+from aiqvit.io.files import write_text
 from aiqvit.report import page, records
 
 

@@ -13,8 +13,8 @@ from typing import Protocol
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
+from aiqvit.io.text import missing
 from aiqvit.report.labels import label, variant
-from aiqvit.texts import missing
 
 NEEDED = {"spec", "metrics", "calibration_images", "times", "log", "scheme", "manifest", "data"}
 SPEC = {"task", "data", "model", "method", "settings", "preset", "bits", "seed", "limit"}

@@ -11,7 +11,7 @@ import torch
 from aiqvit.tasks.checkpoints import inert
 
 from aiqvit.interfaces import UserError
-from aiqvit.texts import missing
+from aiqvit.io.text import missing
 
 EXPECTED = "expected safetensors, or a torch file (.pth, .pt, .bin) of tensors"
 OTHERS = (  # first bytes -> what such a file is

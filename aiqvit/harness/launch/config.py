@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from aiqvit.interfaces import UserError
+from aiqvit.io.text import missing, read_text
 from aiqvit.registry import unknown
-from aiqvit.texts import missing, read_text
 
 if sys.version_info >= (3, 11):
     import tomllib

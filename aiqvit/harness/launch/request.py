@@ -11,8 +11,8 @@ import torch
 from aiqvit.harness.launch.options import LARGEST, PRESETS, MethodSpec, choose_methods, grid_methods, split
 from aiqvit.harness.run.executor import Redo
 from aiqvit.interfaces import Bits, Task, UserError
+from aiqvit.io.text import missing
 from aiqvit.registry import TASKS
-from aiqvit.texts import missing
 
 MOST = {"workers": 1024, "threads": 1024}
 

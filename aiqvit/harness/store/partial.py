@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from aiqvit.harness.store.records import plain, write_bytes
+from aiqvit.harness.store.records import plain
 from aiqvit.interfaces import Checkpoint, UserError
+from aiqvit.io.files import write_bytes
 
 
 class Partial(Checkpoint):

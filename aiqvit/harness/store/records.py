@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +12,8 @@ from typing import Any
 
 from aiqvit.harness.store.foreign import fault, revived
 from aiqvit.interfaces import UserError
-from aiqvit.texts import read_text
+from aiqvit.io.files import write_text
+from aiqvit.io.text import read_text
 
 Record = dict[str, Any]
 
@@ -86,31 +85,6 @@ def changed_since(record: Record, source: str) -> bool:
     """Whether another source of method or task than this hash made the record; not when either is unknown."""
     made = record["manifest"].get("source") or record["spec"].get("code")  # where records of before have it
     return bool(made and source) and made != source
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing. Raises `UserError` when it cannot be written."""
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing, through a temporary file. Raises `UserError` when it cannot be written."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}-", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-    finally:
-        if temporary:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
 
 
 def plain(value: Any) -> Any:

@@ -5,8 +5,8 @@ import errno
 import pytest
 import torch
 
-from aiqvit.harness.store import records as module
 from aiqvit.harness.store.partial import Partial
+from aiqvit.io import files as module
 
 STATE = {"unit": {"": {"parameters": {"weight": torch.ones(2)}}}, "log": {"loss": torch.tensor(2.0), "kept": True}}
 

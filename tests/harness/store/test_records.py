@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from aiqvit.harness.store import records as module
 from aiqvit.harness.store.records import Store, changed_since, plain
 from aiqvit.interfaces import UserError
+from aiqvit.io import files as module
 
 RECORD = {"id": "run-1", "status": "done", "defaults": {}, "spec": {}, "metrics": {"top1": 50.0}, "fp32": None,
           "calibration_images": 3, "times": {"quantize": 1.0, "evaluate": 1.0},

@@ -6,13 +6,16 @@ import codecs
 from difflib import get_close_matches
 from pathlib import Path
 
+from aiqvit.io.files import read_bytes
 
-def read_text(path: str | Path) -> str:
+
+def read_text(path: str | Path, bound: str = "text_mib") -> str:
     """The text of a file without its byte order mark, lines ended by \\n.
 
-    Raises `OSError`, and `UnicodeDecodeError` for a file that is neither UTF-8 nor marked UTF-16.
+    Raises `OSError`, also for one that is no regular file or beyond the `bound` of that name (`aiqvit.io.limits`), and
+    `UnicodeDecodeError` for a file that is neither UTF-8 nor marked UTF-16.
     """
-    content = Path(path).read_bytes()
+    content = read_bytes(path, bound)
     wide = len(content) > 2 and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if wide else "utf-8-sig")
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -8,8 +8,8 @@ from aiqvit import bench, figures, tables
 from aiqvit.bench import read
 from aiqvit.harness.store.records import Store
 from aiqvit.interfaces import UserError
+from aiqvit.io.text import missing, read_text
 from aiqvit.report import __main__ as report
-from aiqvit.texts import missing, read_text
 from tests.report.make_records import record, write
 
 FORMS = ("utf-8", "utf-8-sig", "utf-16")
