@@ -101,7 +101,7 @@ def _dry_run(grid: Plan, store: Store, request: Request) -> None:
         if state not in ("done", "done, stale"):
             pending.append(run)
             state = {"failed": "failed, to be retried", "stale": "stale, to be run again"}.get(state, state)
-            units = len(list((store.partial / run.spec.id).glob("*.pt")))
+            units = store.units(run.spec.id)
             state += f", units done: {units}" if units else ""
         print(f"{state:<22} {run.spec.id}")
     print(f"{grid.task.label}: {sentence(len(pending), seconds_left(pending, store.records()), request.workers)}")

@@ -103,6 +103,9 @@ class Checkpoint:
         """What was saved under a unit's name, or None. Asked for in the order of `save`, before anything is saved."""
         return None
 
+    def refuse(self, unit: str, error: Exception) -> None:
+        """What was loaded of a unit does not fit: it is named, and no later unit is loaded."""
+
     def save(self, unit: str, state: dict[str, Any]) -> None:
         """Keep tensors and plain values; `log` in it is the unit's entry for the record."""
 

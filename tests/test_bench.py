@@ -248,12 +248,13 @@ def test_a_full_disk_loses_no_record(bench, tmp_path, monkeypatch, capsys):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(source, target)
 
-    monkeypatch.setattr("aiqvit.harness.store.records.tempfile.gettempdir", lambda: str(tmp_path / "tmp"))
-    monkeypatch.setattr("aiqvit.harness.store.records.os.replace", full)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("aiqvit.harness.store.records.tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr("aiqvit.io.files.os.replace", full)
     assert bench("--method", "toy") == 2
     err = capsys.readouterr().err
     assert "No space left on device; the record is kept in" in err
-    (kept,) = (tmp_path / "tmp" / "aiqvit-unsaved").iterdir()
+    (kept,) = (tmp_path / "tmp").glob("aiqvit-unsaved-*/*")
     assert json.loads(kept.read_text())["status"] == "done"
 
 

@@ -60,10 +60,13 @@ def command(arguments: list[str], cache: str, log: str) -> None:
         sys.exit(main(arguments))
 
 
+OWN = {"seconds", "times", "peak_mib", "started", "git", "checksum"}  # of a run: two of one spec need not share them
+
+
 def untimed(value):
-    """A record without what two runs need not share: times, memory, the time of day, the state of the checkout."""
+    """A record without `OWN`."""
     if isinstance(value, dict):
-        return {k: untimed(v) for k, v in value.items() if k not in ("seconds", "times", "peak_mib", "started", "git")}
+        return {k: untimed(v) for k, v in value.items() if k not in OWN}
     return [untimed(v) for v in value] if isinstance(value, list) else value
 
 
@@ -83,8 +86,8 @@ def wait(process: multiprocessing.Process, out: Path, length: float, moments: ra
     if moments.random() < 0.5:
         process.join(moments.uniform(0, length))
         return
-    before = set(out.glob("partial/*/*.pt"))
-    while process.is_alive() and set(out.glob("partial/*/*.pt")) <= before:
+    before = set(out.glob("partial/*/*.unit"))
+    while process.is_alive() and set(out.glob("partial/*/*.unit")) <= before:
         time.sleep(0.005)
     process.join(moments.uniform(0, 0.1 * length))
 

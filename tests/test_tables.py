@@ -190,7 +190,7 @@ def test_broken_records_are_named_and_skipped(results, tmp_path, capsys):
     (results / "runs" / "old.json").write_text('{"id": "old", "status": "done", "spec": {}}', encoding="utf-8")
     tables(results / "runs", tmp_path / "out", "--table", "1")  # the folder of records itself is fine too
     errors = capsys.readouterr().err
-    assert "broken.json" in errors and "foreign.json" in errors and "old.json: it has no calibration_images" in errors
+    assert "broken.json" in errors and "foreign.json" in errors and "old.json: spec.task: field required" in errors
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Generator, nn
 
 from aiqvit.families.opening import quantize_model
-from aiqvit.interfaces import Job, UserError
+from aiqvit.interfaces import Job
 from aiqvit.quant.anatomy import units_of
 from aiqvit.quant.policy import BitPolicy
 from aiqvit.quant.site import Scheme
@@ -104,12 +104,16 @@ def _taken_over(job: Job, data: UnitData) -> dict | None:
     if (kept := job.checkpoint.load(data.name)) is None:
         return None
     try:
+        log, random = dict(kept["log"]), kept["random"]
+        for generator, state in ((job.generator, random["generator"]), (job.noise, random["noise"])):
+            Generator(generator.device).set_state(state)  # a trial
         load_state(data.unit, kept["unit"])
-    except UserError:  # of a scheme that has changed since
+    except Exception as error:  # whatever a state of another scheme, or of another program, makes them raise
+        job.checkpoint.refuse(data.name, error)
         return None
-    job.generator.set_state(kept["random"]["generator"])
-    job.noise.set_state(kept["random"]["noise"])
-    return kept["log"]
+    job.generator.set_state(random["generator"])
+    job.noise.set_state(random["noise"])
+    return log
 
 
 def calibrate_unit(data: UnitData, images: int, **which: bool) -> None:

@@ -69,3 +69,34 @@ def test_killed_after_any_unit_the_numbers_are_the_same(method, family, settings
     logits, again = quantized(method, family, settings, Kept(files))
     assert torch.equal(logits, expected) and again == log
     assert list(files) == list(units(family)) and {"aiqvit", "brecq", "qdrop", "isvit"} <= set(REPAIRING)
+
+
+WRONG = {  # changes of a kept state that a method must not be led astray by
+    "nothing": lambda state: state.clear(), "no random": lambda state: state.pop("random"),
+    "short random": lambda state: state["random"].update(noise=torch.zeros(3, dtype=torch.uint8)),
+    "no unit": lambda state: state.update(unit={}), "text": lambda state: state.update(unit="x"),
+    "a number": lambda state: state.update(log=3),
+    "another shape": lambda state: state["unit"].update({next(iter(state["unit"])): torch.zeros(1, 2, 3)}),
+    "more": lambda state: state["unit"].update(forward=torch.zeros(1)),
+    "another quantizer": lambda state: state["unit"].update({
+        key: {"format": "os.system"} for key in state["unit"] if key.endswith("_extra_state")}),
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+def test_a_state_that_does_not_fit_is_refused_and_done_again(change):
+    expected, log = quantized("brecq", "vit", {}, Checkpoint())
+    files: dict[str, bytes] = {}
+    with pytest.raises(Killed):
+        quantized("brecq", "vit", {}, Kept(files, 3))
+    second = list(files)[1]
+    state = torch.load(io.BytesIO(files[second]), weights_only=True)
+    change(state)
+    file = io.BytesIO()
+    torch.save(state, file)
+    files[second] = file.getvalue()
+    kept = Kept(files)
+    kept.refuse = lambda unit, error: (refused.append(unit), setattr(kept, "load", lambda unit: None))
+    refused: list[str] = []
+    logits, again = quantized("brecq", "vit", {}, kept)
+    assert refused == [second] and torch.equal(logits, expected) and again == log

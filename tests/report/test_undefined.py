@@ -31,13 +31,6 @@ def test_it_is_written_as_text_and_read_as_a_number(tmp_path):
         assert found["metrics"]["mask_ap"] == 30.0
 
 
-@pytest.mark.parametrize("value", ("n/a", None, [1], True))
-def test_a_metric_that_is_no_number_is_foreign(tmp_path, capsys, value):
-    write(tmp_path, {**runs(1.0, 2.0)[0], "metrics": {"box_ap": value}})
-    assert list(Store(tmp_path).records()) == []
-    assert "its field 'metrics.box_ap' is empty or of another type" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(("box", "mask"), [(NAN, NAN), (40.0, NAN), (NAN, 30.0)])
 def test_tables_figures_and_the_page_show_it(tmp_path, box, mask):
     folder = write(tmp_path / "results", *runs(box, mask))

@@ -16,6 +16,7 @@ from typing import Any
 from aiqvit import ENGINE_VERSION
 from aiqvit.harness.identity.labels import BITS, label
 from aiqvit.interfaces import Method, Task
+from aiqvit.io.names import LONGEST
 
 REFERENCE = "fp32"  # the method that every other one is compared with
 
@@ -40,17 +41,23 @@ class RunSpec:
     device: str  # cpu or cuda
     threads: int  # of the CPU, which change the order of sums; 0 on a GPU
 
-    def canonical(self) -> str:
-        """The spec as JSON that depends on nothing but its values."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
     @property
     def id(self) -> str:
-        """A readable prefix and twelve hexadecimal digits of the SHA-256 of the spec; fit for a file name."""
-        bits = "w{}a{}".format(*self.bits.split("/"))
-        parts = [self.task, self.model, self.method] + ([] if self.method == REFERENCE else [bits, f"s{self.seed}"])
-        prefix = re.sub(r"[^\w.-]+", "_", ".".join(parts))
-        return f"{prefix}-{hashlib.sha256(self.canonical().encode()).hexdigest()[:12]}"
+        """See `run_id`."""
+        return run_id(asdict(self))
+
+
+def run_id(spec: Mapping[str, Any]) -> str:
+    """A readable prefix and twelve hexadecimal digits of the SHA-256 of a spec as JSON; fit for a file name.
+
+    It depends on nothing but the values, so that it can be made again from the spec in a record.
+    """
+    bits = "w{}a{}".format(*spec["bits"].split("/"))
+    parts = [spec["task"], spec["model"], spec["method"]]
+    parts += [] if spec["method"] == REFERENCE else [bits, f"s{spec['seed']}"]
+    prefix = re.sub(r"[^\w.-]+", "_", ".".join(parts), flags=re.ASCII)
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return f"{prefix[:LONGEST]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)

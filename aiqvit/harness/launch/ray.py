@@ -23,7 +23,7 @@ from aiqvit.harness.launch.request import Request
 from aiqvit.harness.run import progress
 from aiqvit.harness.run.executor import Executor, Finished
 from aiqvit.harness.run.runner import describe, empty_record
-from aiqvit.harness.store.records import Record, Store
+from aiqvit.harness.store.records import Record, Store, sealed
 from aiqvit.interfaces import DataIdentity, UserError
 
 RETRIES = 3  # of a run whose worker process was killed; each goes on from the last finished unit
@@ -101,7 +101,7 @@ def _machines(ray: Any) -> list[dict[str, float]]:
 
 
 def _lost(item: Run, fp32: dict | None, store: Store, error: Exception) -> Record:
-    record = empty_record(item, fp32, manifest("cpu")) | {"error": describe(error)}
+    record = sealed(empty_record(item, fp32, manifest("cpu")) | {"error": describe(error)})
     store.write(record)
     return record
 

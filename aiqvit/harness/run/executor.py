@@ -10,8 +10,9 @@ from aiqvit.harness.run import runner
 from aiqvit.harness.run.memory import keep_freed_memory
 from aiqvit.harness.store.locks import claimed
 from aiqvit.harness.store.partial import Partial
-from aiqvit.harness.store.records import Record, Store, changed_since, plain, revived
-from aiqvit.interfaces import Subject, Task
+from aiqvit.harness.store.records import Record, Store, changed_since, sealed
+from aiqvit.harness.store.trust import revived
+from aiqvit.interfaces import Subject, Task, UserError
 
 Finished = tuple[Run, Record, bool]  # a run, its record, and whether it was executed now
 Redo = Literal["failed", "stale", "all"]  # which runs are executed although they have a record
@@ -61,11 +62,15 @@ class Executor:
         checkpoint = Partial(self.store.partial / item.spec.id, item.source)
         if redo == "all":
             checkpoint.clear()
-        record = revived(plain(runner.run(item, self.task, self.subject(item.spec.model), self.device, self.batch_size,
-                                          fp32, checkpoint)))
+        subject = self.subject(item.spec.model)
+        if subject.checksum != item.spec.weights:
+            raise UserError(f"the weights of {item.spec.model} changed since the command began: start it again")
+        record = runner.run(item, self.task, subject, self.device, self.batch_size, fp32, checkpoint)
         if item.reference:
             record["fp32"] = record["metrics"]
+        record = _sealed(item, record)
         self.store.write(record)
+        record = revived(record)
         if record["status"] == "done":  # a failed run, out of memory perhaps, is retried from its last unit
             checkpoint.clear()
         return record
@@ -75,3 +80,12 @@ class Executor:
         if self._subject is None or self._subject.name != model:
             self._subject = self.task.load(model, self.weights)
         return self._subject
+
+
+def _sealed(item: Run, record: Record) -> Record:
+    """The record to store: a failed one where method or task gave what could not be read again."""
+    try:
+        return sealed(record)
+    except ValueError as error:
+        failed = runner.empty_record(item, None, record["manifest"])
+        return sealed(failed | {"error": runner.describe(TypeError(f"method or task gave no proper result: {error}"))})

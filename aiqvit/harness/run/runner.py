@@ -21,6 +21,8 @@ from aiqvit.harness.store.records import Record
 from aiqvit.interfaces import Batch, Bits, Checkpoint, Job, Subject, Task, UserError, samples_in
 from aiqvit.quant.coverage import coverage, require
 
+LONG = 50_000  # characters of a message or a traceback that are kept
+
 
 def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, fp32: dict | None = None,
         checkpoint: Checkpoint | None = None) -> Record:
@@ -48,6 +50,7 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
             model, subject, limit=item.spec.limit, batch_size=batch_size, device=device, progress=progress
         )
         record["times"]["evaluate"] = round(time.monotonic() - start, 2)
+        _check_unchanged(item, task)
         if task.pictures and not item.reference:
             folder, count = task.pictures
             task.draw(model, subject, folder / item.spec.id, count, device)
@@ -55,10 +58,24 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
     except UserError:
         raise
     except Exception as error:
-        record["error"] = describe(error)
+        record |= {"error": describe(error), "metrics": {}}
     record["peak_mib"] = peak(device)
     record["data"] = task.fingerprint()
     return record
+
+
+def _check_unchanged(item: Run, task: Task) -> None:
+    """Raise `RuntimeError` when the data is not what the run was planned with: it may have been read half-changed."""
+    spec = item.spec
+    try:
+        now = task.identity(item.method.images, spec.seed, spec.limit, item.explicit)
+    except UserError as error:
+        raise RuntimeError(f"the data changed while the run read it: {error}") from error
+    for name, what in (("data", "the samples evaluated"), ("train", "the list of training samples"),
+                       ("calibration", "the samples calibrated on")):
+        if getattr(now, name) != getattr(spec, name):
+            raise RuntimeError(f"the data changed while the run read it: {what} are not those of the plan; "
+                               "run it again on data that stays as it is")
 
 
 def empty_record(item: Run, fp32: dict | None, origin: dict[str, Any]) -> Record:
@@ -84,7 +101,7 @@ def empty_record(item: Run, fp32: dict | None, origin: dict[str, Any]) -> Record
 def describe(error: BaseException) -> dict[str, str]:
     """Type, message and traceback of an error, for a record."""
     lines = traceback.format_exception(type(error), error, error.__traceback__)
-    return {"type": type(error).__name__, "message": str(error), "traceback": "".join(lines)}
+    return {"type": type(error).__name__, "message": str(error)[:LONG], "traceback": "".join(lines)[-LONG:]}
 
 
 def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: str, record: Record,

@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aiqvit.harness.store.foreign import fault, revived
+from aiqvit.harness.store.schema import FORMAT, checksum
+from aiqvit.harness.store.trust import fault, revived
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import line
 from aiqvit.io.files import write_text
+from aiqvit.io.structure import parse_json
 from aiqvit.io.text import read_text
 
 Record = dict[str, Any]
+UNIT = ".unit"  # suffix of what is kept of an unfinished run
 
 
 class Store:
@@ -38,19 +42,19 @@ class Store:
         return self.folder / f"{run}.json"
 
     def read(self, run: str) -> Record | None:
-        """The record, or None when there is none that can be used; a corrupt or foreign file is named on stderr."""
+        """The record, or None when there is none that can be used; one that was changed or is foreign is named."""
         path = self.path(run)
-        if not path.is_file():
-            return None
         try:
-            record = json.loads(read_text(path))
-        except (OSError, ValueError, RecursionError) as error:
-            print(f"aiqvit: skipping {path}: {error}", file=sys.stderr)
+            record = parse_json(read_text(path))
+        except FileNotFoundError:
             return None
-        if reason := fault(record, run):
-            print(f"aiqvit: skipping {path}: {reason}", file=sys.stderr)
-            return None
-        return revived(record)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+        else:
+            if not (reason := fault(record, run)):
+                return revived(record)
+        print(f"aiqvit: skipping {line(str(path))}: {line(str(reason))[:300]}", file=sys.stderr)
+        return None
 
     def records(self) -> Iterator[Record]:
         """All records that can be used, by name."""
@@ -63,22 +67,35 @@ class Store:
         record = self.read(run)
         return record if record and record["status"] == "done" else None
 
-    def write(self, record: Record) -> None:
-        """Write the record atomically. Raises `UserError` when the folder cannot be written.
+    def units(self, run: str) -> int:
+        """How many units an unfinished run has done."""
+        return len(list((self.partial / run).glob(f"*{UNIT}")))
 
-        The record then goes to the system's temporary folder, or to stderr, so that it is not lost.
+    def write(self, record: Record) -> None:
+        """Write a record of `sealed` atomically. Raises `UserError` when the folder cannot be written.
+
+        The record then goes to a new folder among the system's temporary ones, or to stderr, so that it is not lost.
         """
         name, text = f"{record['id']}.json", json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
         try:
             write_text(self.folder / name, text)
         except UserError as error:
-            rescue = Path(tempfile.gettempdir()) / "aiqvit-unsaved" / name
             try:
+                rescue = Path(tempfile.mkdtemp(prefix="aiqvit-unsaved-")) / name
                 write_text(rescue, text)
-            except UserError:
+            except (UserError, OSError):
                 print(text, file=sys.stderr)
                 raise UserError(f"{error}; the record is printed above: save it there as {name}") from error
             raise UserError(f"{error}; the record is kept in {str(rescue)!r}: move it there") from error
+
+
+def sealed(record: Record) -> Record:
+    """The record as it is stored, with format and checksum. Raises `ValueError` for what could not be read again."""
+    made = plain({**record, "format": FORMAT, "checksum": ""})
+    made["checksum"] = checksum(made)
+    if reason := fault(made, made["id"]):
+        raise ValueError(reason)
+    return made
 
 
 def changed_since(record: Record, source: str) -> bool:
@@ -90,13 +107,13 @@ def changed_since(record: Record, source: str) -> bool:
 def plain(value: Any) -> Any:
     """`value` with nothing but JSON types in it: tensors become numbers or lists, numbers that are not finite text."""
     if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {plain(str(k)): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set):
         return [plain(v) for v in value]
     if hasattr(value, "tolist"):  # torch tensors, numpy arrays and numbers
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | float):
         return value
-    return str(value)
+    return str(value).encode("utf-8", "backslashreplace").decode()

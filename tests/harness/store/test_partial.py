@@ -1,6 +1,11 @@
 """What is kept of a run that is killed, and what happens where it cannot be kept."""
 
 import errno
+import hashlib
+import io
+import json
+import os
+import random
 
 import pytest
 import torch
@@ -37,21 +42,81 @@ def test_time_adds_up_over_processes(tmp_path, monkeypatch):
     assert second.seconds == 30 and second.spent() == 35
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nothing", b"\x80\x02."])
-def test_a_damaged_unit_ends_what_is_taken_over(tmp_path, content, capsys):
+def damaged(folder):
+    """Three finished units, the second to be damaged, and its file."""
     for unit in "abc":
-        Partial(tmp_path).save(unit, STATE)
-    (tmp_path / "b.pt").write_bytes(content)
-    again = Partial(tmp_path)
+        Partial(folder).save(unit, STATE)
+    return folder / "b.unit"
+
+
+def assert_ends_with_b(folder, capsys, reason=""):
+    again = Partial(folder)
     assert again.load("a") and again.load("b") is None and again.load("c") is None
-    assert "b.pt" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "b.unit" in err and reason in err and err.count("\n") == 1
     again.save("b", STATE)
-    assert Partial(tmp_path).load("a") and Partial(tmp_path).load("b")
+    assert Partial(folder).load("a") and Partial(folder).load("b")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nothing", b"\x80\x02.", b"\n" * 3])
+def test_a_damaged_unit_ends_what_is_taken_over(tmp_path, content, capsys):
+    damaged(tmp_path).write_bytes(content)
+    assert_ends_with_b(tmp_path, capsys)
+
+
+def test_every_flipped_bit_is_found(tmp_path, capsys):
+    path, draw = damaged(tmp_path), random.Random(0)
+    good = path.read_bytes()
+    for place in [*range(120), *(draw.randrange(len(good)) for _ in range(80))]:
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1 << draw.randrange(8)]) + good[place + 1:])
+        again = Partial(tmp_path)
+        assert again.load("a") and again.load("b") is None, place
+    assert capsys.readouterr().err.count("b.unit") == 200
+
+
+def test_a_unit_of_another_run_or_name_is_not_taken_over(tmp_path, capsys):
+    path = damaged(tmp_path / "one")
+    Partial(tmp_path / "two").save("b", STATE)
+    path.write_bytes((tmp_path / "two" / "b.unit").read_bytes())
+    assert_ends_with_b(tmp_path / "one", capsys, "another run made it")
+    path.write_bytes((tmp_path / "one" / "a.unit").read_bytes())
+    assert_ends_with_b(tmp_path / "one", capsys, "another unit made it")
+
+
+def forged(path, header, state):
+    """Write a file as somebody who knows the format would."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    rest = json.dumps(header).encode() + b"\n" + file.getvalue()
+    path.write_bytes(hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
+
+
+@pytest.mark.parametrize("change", [{"seconds": -1}, {"seconds": "1"}, {"unit": 3}, {"more": 1}], ids=str)
+def test_a_header_of_another_kind(tmp_path, capsys, change):
+    path = damaged(tmp_path)
+    forged(path, {"run": tmp_path.name, "unit": "b", "source": "", "seconds": 1.0} | change, STATE)
+    assert_ends_with_b(tmp_path, capsys, next(iter(change)))
 
 
 def test_nothing_that_names_code_is_loaded(tmp_path, capsys):
-    torch.save({"seconds": 0.0, "unit": torch.nn.Linear(1, 1)}, tmp_path / "a.pt")
-    assert Partial(tmp_path).load("a") is None and "skipping" in capsys.readouterr().err
+    header = {"run": tmp_path.name, "unit": "b", "source": "", "seconds": 1.0}
+    forged(damaged(tmp_path), header, {"unit": torch.nn.Linear(1, 1)})
+    assert_ends_with_b(tmp_path, capsys)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_regular_file(tmp_path, capsys, make):
+    path = damaged(tmp_path)
+    path.unlink()
+    make(path)
+    again = Partial(tmp_path)
+    assert again.load("a") and again.load("b") is None and "b.unit" in capsys.readouterr().err
+
+
+def test_units_never_leave_their_folder(tmp_path):
+    Partial(tmp_path / "run").save("../../x", STATE)
+    assert [p.parent.name for p in tmp_path.rglob("*.unit")] == ["run"]
+    assert Partial(tmp_path / "run").load("../../x")
 
 
 def test_a_full_disk_is_told_once_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
