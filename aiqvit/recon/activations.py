@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aiqvit.interfaces import UserError
+
 Call = tuple[tuple, dict[str, Any]]  # arguments and keyword arguments of a module
 SAMPLES = object()  # stands in a call for a tensor with samples along dim 0
 
@@ -31,14 +33,29 @@ class ActivationStore:
             weakref.finalize(tensor, self._release, size)
             return tensor
         self.spilled += size
-        handle, path = tempfile.mkstemp(prefix="aiqvit-")
-        os.close(handle)
-        mapped = torch.from_file(path, shared=True, size=tensor.numel(), dtype=tensor.dtype).view(tensor.shape)
-        os.unlink(path)  # the mapping keeps it alive; nothing is left behind by a killed run
-        return mapped.copy_(tensor)
+        return _mapped(tensor, size).copy_(tensor)
 
     def _release(self, size: int) -> None:
         self.used -= size
+
+
+def _mapped(tensor: Tensor, size: int) -> Tensor:
+    """An empty tensor of the same shape and type in a file that has no name any more, so that a kill leaves nothing.
+
+    The disk is asked for all of it first: a mapping that finds the disk full later kills the process. Raises `UserError`
+    when it has no room.
+    """
+    try:
+        handle, path = tempfile.mkstemp(prefix="aiqvit-")
+        try:
+            getattr(os, "posix_fallocate", lambda *_: None)(handle, 0, size)
+            return torch.from_file(path, shared=True, size=tensor.numel(), dtype=tensor.dtype).view(tensor.shape)
+        finally:
+            os.close(handle)
+            os.unlink(path)
+    except OSError as error:
+        raise UserError(f"{size / 2**20:.0f} MiB of activations have no room among the temporary files "
+                        f"({error.strerror or error}): set a larger memory_gb, or TMPDIR to a larger disk") from error
 
 
 class Activations:

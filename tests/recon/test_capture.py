@@ -1,11 +1,14 @@
 """Capture and walk: the right tensors, within the memory bound."""
 
 import copy
+import errno
+import os
 
 import pytest
 import torch
 
 from aiqvit.families.opening import quantize_model
+from aiqvit.interfaces import UserError
 from aiqvit.quant.surgery import calibrate
 from aiqvit.recon.activations import Activations, ActivationStore
 from aiqvit.recon.capture import chained, unit_inputs, unit_outputs
@@ -18,6 +21,15 @@ BATCHES = [images(4, 0), images(4, 1), images(2, 2)]
 
 def call(model, batch):
     return model(batch)
+
+
+def test_a_full_disk_is_told_before_anything_is_written_to_it(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match="no room among the temporary files .No space left on device.: set a larger"):
+        ActivationStore(0).keep(torch.ones(3))
 
 
 def test_spill_keeps_values_and_stays_within_its_limit():
