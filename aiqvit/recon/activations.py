@@ -42,8 +42,8 @@ class ActivationStore:
 def _mapped(tensor: Tensor, size: int) -> Tensor:
     """An empty tensor of the same shape and type in a file that has no name any more, so that a kill leaves nothing.
 
-    The disk is asked for all of it first: a mapping that finds the disk full later kills the process. Raises `UserError`
-    when it has no room.
+    The disk is asked for all of it first, because a mapping that finds the disk full later kills the process. Raises
+    `UserError` when it has no room.
     """
     try:
         handle, path = tempfile.mkstemp(prefix="aiqvit-")
