@@ -1,4 +1,7 @@
-"""A sweep killed at random moments, or run twice at once, ends with the numbers of one that nobody disturbed."""
+"""A sweep killed at random moments, run twice at once, or on a full disk ends with the numbers of one left alone.
+
+`AIQVIT_KILLS=200` kills that often; `AIQVIT_SMALL_DISK=DIR`, a disk of some 20 MB, is filled again and again.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -15,28 +19,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aiqvit.tasks.cache import folder_once
 from PIL import Image
 
-KILLS = 20
+KILLS = int(os.environ.get("AIQVIT_KILLS", "16"))
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 FLAGS = ["--data", "mini", "--model", "mini_vit", "--method", "aiqvit,isvit", "--bits", "3/3", "--preset", "smoke",
          "--calib", "4", "--threads", "1", "--set", "init_images=2", "--set", "steps=2", "--format", "md,csv"]
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
     """Where the mini data would be: a few random pictures in its place."""
-    rng = np.random.default_rng(0)
-    for split in ("train", "val"):
-        for wnid in ("n90000001", "n90000002"):
-            folder = tmp_path / "cache" / "mini-imagenet-v2" / split / wnid
-            folder.mkdir(parents=True)
-            for i in range(4):
-                Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    return tmp_path / "cache"
+    def write(draft: Path) -> None:
+        rng = np.random.default_rng(0)
+        for split in ("train", "val"):
+            for wnid in ("n90000001", "n90000002"):
+                (draft / split / wnid).mkdir(parents=True)
+                for i in range(4):
+                    pixels = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(draft / split / wnid / f"{i}.png")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIQVIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return folder_once("mini-imagenet-v2", write).parent
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def start(cache):
     """Start the command in a process of its own, forked from one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
@@ -92,25 +101,28 @@ def wait(process: multiprocessing.Process, out: Path, length: float, moments: ra
     process.join(moments.uniform(0, 0.1 * length))
 
 
-def test_killed_twenty_times_the_tables_are_those_of_an_undisturbed_run(start, tmp_path):
-    start(tmp_path / "nothing", "--dry-run").join()  # now the process that others are forked from is ready
+@pytest.fixture(scope="module")
+def undisturbed(start, tmp_path_factory) -> tuple[dict, float]:
+    """What a sweep that nobody disturbs leaves, and how long it takes."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    start(folder / "nothing", "--dry-run").join()  # now the process that others are forked from is ready
     began = time.monotonic()
-    process = start(tmp_path / "undisturbed")
+    process = start(folder / "out")
     process.join()
     length = time.monotonic() - began
     assert process.exitcode == 0
-    expected = contents(tmp_path / "undisturbed")
+    expected = contents(folder / "out")
     assert len(expected["records"]) == 3 and all(r["status"] == "done" for r in expected["records"].values())
+    return expected, length
 
-    moments, kills, ended = random.Random(0), 0, []
-    while kills < KILLS or not ended or process.exitcode != 0:
+
+def test_killed_again_and_again_the_tables_are_those_of_an_undisturbed_run(start, undisturbed, tmp_path):
+    (expected, length), moments, kills, ended, killed = undisturbed, random.Random(0), 0, [], True
+    while kills < KILLS or killed:
         out = tmp_path / f"killed-{len(ended)}"
         process = start(out)
-        if kills < KILLS:
-            wait(process, out, length, moments)
-        else:
-            process.join()
-        if process.exitcode is None:
+        wait(process, out, length, moments) if kills < KILLS else process.join()
+        if killed := process.exitcode is None:
             os.kill(process.pid, moments.choice(SIGNALS))
             process.join()
             kills += 1
@@ -119,6 +131,45 @@ def test_killed_twenty_times_the_tables_are_those_of_an_undisturbed_run(start, t
             assert contents(out) == expected
             ended.append(out)
     assert any("taken over from a run" in path.read_text() for path in tmp_path.glob("killed-*.log"))
+
+
+@pytest.mark.parametrize("count", [2, 3] if "AIQVIT_KILLS" in os.environ else [2])
+def test_several_on_one_folder_of_which_some_are_killed(start, undisturbed, tmp_path, count):
+    (expected, length), moments, kills, rounds = undisturbed, random.Random(count), 0, 0
+    while kills < KILLS // 4:
+        out, rounds = tmp_path / f"shared-{rounds}", rounds + 1
+        running, left = [start(out) for _ in range(count)], moments.randint(1, 8)
+        while alive := [i for i, process in enumerate(running) if process.is_alive()]:
+            victim = moments.choice(alive)
+            wait(running[victim], out, length, moments) if left else running[victim].join()
+            if running[victim].is_alive():
+                os.kill(running[victim].pid, moments.choice(SIGNALS))
+                running[victim].join()
+                running[victim], kills, left = start(out), kills + 1, left - 1
+        assert [process.exitcode for process in running] == [0] * count, Path(f"{out}.log").read_text()
+        assert contents(out) == expected
+
+
+@pytest.mark.skipif("AIQVIT_SMALL_DISK" not in os.environ, reason="no small disk that may be filled")
+def test_a_disk_that_is_full_at_random_moments(start, undisturbed):
+    (expected, length), moments = undisturbed, random.Random(0)
+    root = Path(os.environ["AIQVIT_SMALL_DISK"])
+    for number in range(KILLS):
+        out, filler = root / f"out-{number}", root / "filler"
+        process = start(out)
+        process.join(moments.uniform(0, length))
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        process.join(moments.choice((0.5, 2, 60)) * length)
+        filler.unlink()
+        process.join()
+        log = Path(f"{out}.log").read_text()
+        assert process.exitcode in (0, 1, 2) and "Traceback" not in log and "not foreseen" not in log, log
+        again = start(out)
+        again.join()
+        assert again.exitcode == 0 and contents(out) == expected, Path(f"{out}.log").read_text()
+        shutil.rmtree(out)
 
 
 def test_two_at_once_share_the_runs(start, tmp_path):
