@@ -161,7 +161,8 @@ def _line(run: Run, record: Record, fresh: bool, metrics: tuple[str, ...]) -> st
         values.append(f"{metric} {defined(numbers.values([record], metric))}{change}")
     times = "" if run.reference else f"{record['times']['quantize']:.0f} s to quantize, "
     times += f"{record['times']['evaluate']:.0f} s to evaluate"
-    skipped = len(record["data"]["skipped"])
-    broken = f"; skipped {skipped} broken images: {', '.join(record['data']['skipped'][:3])}" if skipped else ""
+    names = record["data"].get("skipped", [])
+    skipped = len(names)
+    broken = f"; skipped {skipped} broken images: {', '.join(names[:3])}" if skipped else ""
     broken += f" ({record['data']['why']})" if skipped and record["data"].get("why") else ""
     return f"{_name(run)}: {', '.join(values)}; {times if fresh else 'done before'}{broken}"

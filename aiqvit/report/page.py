@@ -77,7 +77,7 @@ def _row(runs: Sequence[Record], metrics: Sequence[str], first: str) -> list[dic
     spec = runs[0]["spec"]
     changes = numbers.changes(done, first) if spec["method"] != REFERENCE else []
     minutes = [r["times"]["quantize"] / 60 for r in done if spec["method"] != REFERENCE]
-    peaks = [r["peak_mib"].get("gpu", r["peak_mib"].get("rss", 0)) for r in done if r["peak_mib"]]
+    peaks = [r["peak_mib"].get("gpu", r["peak_mib"].get("rss", 0)) for r in done if r.get("peak_mib")]
     texts = [spec["model"], spec["bits"], runs[0]["label"] + marks.marks(done)]
     found = [(numbers.values(done, m), numbers.UNDEFINED if any(m in r["metrics"] for r in done) else "—")
              for m in metrics]

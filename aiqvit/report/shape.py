@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import isfinite
 from typing import Any
 
@@ -13,6 +13,7 @@ NEEDED = {"spec", "metrics", "calibration_images", "times", "log", "scheme", "ma
 SPEC = {"task", "data", "model", "method", "settings", "preset", "bits", "seed", "limit"}
 CARD = ("role", "kind", "quantizer", "granularity", "note")  # texts of a scheme's row
 KINDS = ("weight", "activation")
+NO_ERROR = {"type": "unknown", "message": "", "traceback": ""}
 
 
 def lacking(record: Record) -> str:
@@ -27,23 +28,26 @@ def lacking(record: Record) -> str:
 
 def shaped(record: Record) -> Record:
     """The record with nothing in the fields below that is of another type or size than reports take; others stay."""
-    data, manifest = record.get("data") or {}, record.get("manifest") or {}
+    data, manifest, failed = record["data"], record["manifest"], record["status"] == "failed"
     git = manifest.get("git")
-    return {
+    made = {
         **record,
         "metrics": _numbers(record["metrics"]),
-        "fp32": _numbers(record["fp32"]) if record.get("fp32") else None,
+        "fp32": _numbers(record["fp32"]) if record["fp32"] else None,
         "times": {key: min(value, LARGEST) for key, value in record["times"].items()},
-        "scheme": [row for row in record.get("scheme") or () if _is_card(row)],
+        "scheme": [row for row in record.get("scheme", ()) if _is_card(row)],
         "data": {**_of(data, int, ("val", "train")), **_texts(data, ("notes", "skipped"))},
         "manifest": {**_of(manifest, str, ("device", "python", "started", "source")),
                      "packages": _of(manifest.get("packages"), str),
                      "git": _of(git, str, ("commit",)) if isinstance(git, dict) else None},
-        "coverage": _numbers(record.get("coverage")) | _of(record.get("coverage"), str),
-        "peak_mib": _numbers(record.get("peak_mib")),
-        "error": {"type": "unknown", "message": "", "traceback": ""} | _of(record.get("error"), str)
-        if record["status"] == "failed" else None,
+        "error": NO_ERROR | _of(record["error"], str) if failed else None,
     }
+    if "coverage" in record:
+        first = record["coverage"].get("first") if isinstance(record["coverage"], Mapping) else None
+        made["coverage"] = _numbers(record["coverage"]) | ({"first": first} if isinstance(first, str) else {})
+    if "peak_mib" in record:
+        made["peak_mib"] = _numbers(record["peak_mib"])
+    return made
 
 
 def number(value: Any) -> float | None:
@@ -64,19 +68,18 @@ def _finite(value: float) -> bool:
     return isinstance(value, int) or isfinite(value)
 
 
-def _of(values: Any, kind: type, names: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A table without what is not of a kind: among all its fields, or among `names`, where the others stay."""
+def _of(values: Any, kind: type, names: Collection[str] = ()) -> dict[str, Any]:
+    """A table without the fields that are of another kind, or without those of these `names` that are."""
     if not isinstance(values, Mapping):
         return {}
-    return {key: value for key, value in values.items() if (names and key not in names)
+    return {key: value for key, value in values.items() if names and key not in names
             or isinstance(value, kind) and not isinstance(value, bool)}
 
 
-def _texts(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, list[str]]:
-    """Lists of texts; a field of another type counts as an empty one."""
-    found = {name: values.get(name) for name in names}
-    return {name: [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
-            for name, value in found.items()}
+def _texts(values: Mapping[str, Any], names: Collection[str]) -> dict[str, list[str]]:
+    """Those of the fields that are there, as lists of texts; what is no list is an empty one."""
+    return {name: [text for text in values[name] if isinstance(text, str)] if isinstance(values[name], list) else []
+            for name in names if name in values}
 
 
 def _is_card(row: Any) -> bool:

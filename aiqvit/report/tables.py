@@ -167,7 +167,7 @@ def _notes(runs: Sequence[Run], records: Mapping[str, Record]) -> list[str]:
         if record["status"] == "failed":
             notes[f"failed: {run.spec.model}, {run.label}, {run.spec.bits}, seed {run.spec.seed}: "
                   f"{footer.reason(record)}"] = None
-        if skipped := record["data"]["skipped"]:
+        if skipped := record["data"].get("skipped"):
             why = f" ({record['data']['why']})" if record["data"].get("why") else ""
             notes[f"skipped {len(skipped)} broken image files: {', '.join(skipped[:5])}{why}"] = None
     found = list(records.values())
