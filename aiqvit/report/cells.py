@@ -12,7 +12,7 @@ from aiqvit.harness.store.records import Record
 from aiqvit.report.labels import ELSEWHERE, variant, with_more
 
 DRAWN = ("seed", "calibration")  # what differs from seed to seed
-CONTENT = {"weights": "weights", "code": "source", "train": "calibration data", "calibration": "draw"}  # in words
+CONTENT = {"weights": "weights", "code": "source", "train": "calibration data"}  # of a spec, in words
 Key = tuple[str, str, str, str]  # model, method, variant, bits
 
 
@@ -57,15 +57,38 @@ def difference(record: Record, other: Record) -> str:
     known = str(beside.get("version", "")).split(", ")
     parts += [part for part in str(spec.get("version", "")).split(", ") if part not in known]
     parts += [f"{word} {str(spec[name])[:6]}" for name, word in CONTENT.items()
-              if spec.get(name) and spec[name] != beside.get(name) and not (name in DRAWN and parts[0])]
+              if spec.get(name) and spec[name] != beside.get(name)]
     if (threads := spec.get("threads")) != beside.get("threads"):
         parts.append("1 thread" if threads == 1 else f"{threads} threads")
     if spec.get("device") != beside.get("device"):
         parts.append(str(spec.get("device")))
-    return ",".join(filter(None, parts)) or f"run {record['id'].rpartition('-')[2]}"
+    return ",".join(filter(None, parts)) or f"run {record['id'].rpartition('-')[2]}"  # drawn from other samples
+
+
+def unequal(found: Mapping[Key, Sequence[Record]]) -> list[str]:
+    """Remarks on cells whose settings are not those of most cells of their method, though no label says so.
+
+    Records of before there were `defaults` have typed labels, which may be wrong.
+    """
+    by_method: dict[str, list[Record]] = {}
+    for (_, method, changed, _), runs in found.items():
+        if not changed:
+            by_method.setdefault(method, []).append(runs[0])
+    remarks = []
+    for records in by_method.values():
+        count = Counter(json.dumps(r["spec"]["settings"], sort_keys=True) for r in records)
+        usual = max(records, key=lambda r: (count[json.dumps(r["spec"]["settings"], sort_keys=True)],
+                                            -r.get("unlike", 0), r["id"]))
+        for record in records:
+            spec = record["spec"]
+            if text := _settings(spec["settings"], usual["spec"]["settings"]):
+                remarks.append(f"{spec['model']} {record['label']} {spec['bits']} has other settings than most cells "
+                               f"of its method: {text}")
+    return remarks
 
 
 def _settings(settings: Mapping, others: Mapping) -> str:
+    """Those that the others have with another value, and how samples are prepared."""
     own = {k: v for k, v in settings.items() if k not in others or v != others[k]}
     usual = dict.fromkeys(k for k in own if k.startswith(labels.INPUTS))
     return labels.variant(own, {**usual, **others}, ELSEWHERE)

@@ -10,11 +10,11 @@ from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
 from aiqvit.report import marks as marking
 from aiqvit.report import numbers
-from aiqvit.report.cells import Key
+from aiqvit.report.cells import Key, unequal
 from aiqvit.report.layouts import FULL, Layout
 from aiqvit.report.published import printed, rows
 from aiqvit.report.records import Comparable
-from aiqvit.report.shape import KINDS
+from aiqvit.report.shape import KINDS, MANY
 
 
 def letters(table: Layout, methods: Mapping[str, tuple[str, str]]) -> dict[str, str]:
@@ -48,7 +48,7 @@ def of_records(table: Layout, part: Comparable, found: Mapping[Key, Sequence[Rec
     if not table.compares and methods.get("aiqvit", ("", ""))[1]:
         notes.append(": ".join(methods["aiqvit"]))
     notes += [*marking.notes(done), *table.remarks, *conditions(part, done), *_scope(table, part, done, found)]
-    notes += scheme_differences(done) + of_data(done) + of_inputs(done)
+    notes += scheme_differences(done) + of_data(done) + of_inputs(done) + unequal(found)
     notes += [f"failed: {_name(r)}: {reason(r)}" for r in records if r["status"] == "failed"]
     others = [r for group in found.values() for r in group if r["id"] not in used and "beside" not in r]
     if others and table.compares:
@@ -83,7 +83,7 @@ def reason(record: Record) -> str:
 
 def of_data(done: Sequence[Record]) -> list[str]:
     """What the tasks say about the data, each once."""
-    return list(dict.fromkeys(note for r in done for note in r["data"].get("notes", ())))
+    return list(dict.fromkeys(note for r in done for note in r["data"].get("notes", ())[:MANY]))
 
 
 def of_inputs(done: Sequence[Record]) -> list[str]:

@@ -14,7 +14,7 @@ from aiqvit.harness.store.records import Record, plain
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import terminal
 from aiqvit.report import footer, marks, numbers, plots, units
-from aiqvit.report.cells import Key, cells
+from aiqvit.report.cells import Key, cells, unequal
 from aiqvit.report.panels import rendered, width
 from aiqvit.report.records import Comparable
 from aiqvit.report.style import headline
@@ -24,6 +24,7 @@ CAPTIONS = {
     "intervals": "Intervals of the dynamic focusing quantizer by layer", "blocks": "Reconstruction loss by unit",
     "calibration": "Metric against the number of calibration samples"}
 
+MOST = 100_000  # characters of a record that are shown
 CARD = ("role", "kind", "quantizer", "bits", "granularity", "note", "sites")
 SHOWN = ("spec", "defaults", "coverage", "metrics", "fp32", "calibration_images", "times", "peak_mib", "data",
          "manifest")  # what of a record stands under its run
@@ -56,7 +57,8 @@ def _section(part: Comparable, notes: Mapping[str, tuple[str, str]]) -> dict[str
     remarks = [": ".join(notes[method]) for method in methods if notes.get(method, ("", ""))[1]]
     remarks += [*marks.notes(done), *footer.conditions(part, done), *footer.scheme_differences(done)]
     remarks += [numbers.NOTE] if numbers.any_undefined(done, metrics) else []
-    remarks += [*footer.of_data(done), *footer.of_inputs(done), f"versions: {footer.versions(done)}"]
+    remarks += [*footer.of_data(done), *footer.of_inputs(done), *unequal(found)]
+    remarks.append(f"versions: {footer.versions(done)}")
     return {
         "name": part.title,
         "warnings": footer.warnings(part),
@@ -105,7 +107,7 @@ def _cards(done: Sequence[Record]) -> list[dict[str, Any]]:
 def _run(record: Record) -> dict[str, Any]:
     shown = {key: record[key] for key in SHOWN if key in record}
     return {"id": record["id"], "error": record.get("error"), "log": units.grid(record),
-            "text": json.dumps(plain(shown), indent=1, ensure_ascii=False)}
+            "text": json.dumps(plain(shown), indent=1, ensure_ascii=False)[:MOST]}
 
 
 def _svg(figure: Any) -> str:

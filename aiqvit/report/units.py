@@ -7,8 +7,7 @@ from typing import Any
 
 from aiqvit.harness.store.records import Record
 from aiqvit.io.escape import markdown as escaped
-
-COLUMNS = 64  # of what a method logs; further ones are left out
+from aiqvit.report.shape import LONGEST, MANY
 
 
 def grid(record: Record) -> list[list[str]]:
@@ -16,8 +15,8 @@ def grid(record: Record) -> list[list[str]]:
     log = record["log"]
     if not log:
         return []
-    header = list(islice(dict.fromkeys(key for entry in log for key in entry), COLUMNS))
-    return [header, *([_text(entry.get(key, "")) for key in header] for entry in log)]
+    header = list(islice(dict.fromkeys(key for entry in log for key in entry), MANY))
+    return [[key[:LONGEST] for key in header], *([_text(entry.get(key, "")) for key in header] for entry in log)]
 
 
 def markdown(record: Record, label: str) -> str:
@@ -31,6 +30,10 @@ def markdown(record: Record, label: str) -> str:
 
 
 def _text(value: Any) -> str:
+    return _said(value)[:LONGEST]
+
+
+def _said(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
