@@ -1,5 +1,7 @@
 """Records of runs that never took place, written by the real `Store`."""
 
+import hashlib
+import json
 from dataclasses import asdict
 
 from aiqvit.harness.identity.spec import RunSpec
@@ -41,7 +43,8 @@ def of_before(made, label):
     """The record as versions before `defaults` wrote it: with a label and a spec that has the source in it."""
     spec = {k: v for k, v in made["spec"].items() if k not in ("version", "train", "calibration")} | {"code": "c0de"}
     old = {k: v for k, v in made.items() if k != "defaults"} | {"label": label, "spec": spec}
-    return old | {"id": f"{made['id']}0"}
+    digest = hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]
+    return old | {"id": f"{made['id'].rpartition('-')[0]}-{digest}"}
 
 
 def write(folder, *records):
