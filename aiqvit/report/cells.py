@@ -38,7 +38,7 @@ def cells(records: Iterable[Record]) -> dict[Key, list[Record]]:
     for (model, method, changed, bits), runs, what in others:
         place = model, method, ",".join(filter(None, [changed, what])), bits
         if place in chosen:
-            what = f"{what},run {runs[0]['id'].rpartition('-')[2]}"
+            what = f"{what},{runs[0]['id']}"
             place = model, method, ",".join(filter(None, [changed, what])), bits
         chosen[place] = [{**r, "beside": what, "label": with_more(r["label"], what)} for r in runs]
     return chosen

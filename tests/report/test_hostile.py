@@ -18,9 +18,9 @@ from aiqvit.report.__main__ import main as report
 from tests.report.make_records import record, write
 from tests.report.test_tables import make, table
 
-EVIL = ("../../../ESCAPED/x", "/etc/x", "quick}\\immediate\\write18{id}\\input{/etc/passwd}%", "a$b$",
-        "AIQViT $\\frac{$ x", "a | b\nc", "<script>alert(1)</script>", "![x](http://x)", "=cmd()", "\x1b[31mred\x00", "\u202eabc", "x" * 900,
-        "-- ^a_b", "..", "con\ttrol\r", "{{ 7 * 7 }}", "`code`", "\u2028", "")
+EVIL = ("../../../ESCAPED/x", "/etc/x", "quick}\\immediate\\write18{id}\\input{/etc/passwd}%", "a$b$", "..", "",
+        "AIQViT $\\frac{$ x", "a | b\nc", "<script>alert(1)</script>", "![x](http://x)", "=cmd()", "\x1b[31mred\x00",
+        "\u202eabc", "x" * 900, "-- ^a_b", "con\ttrol\r", "{{ 7 * 7 }}", "`code`", "\u2028")
 LOG = [{"unit": f"blocks.{i}", "loss_before": 1.0, "loss_after": 0.5, "kept": True, "b1": [0.0], "b2": [0.5],
         "ranks": {"qkv": [3, [0.5]]}} for i in range(3)]
 COVERAGE = {"quantized": 0.7, "declared": 0.0, "missed": 0.3, "first": "blocks.0"}
