@@ -61,7 +61,7 @@ def to_request(args: Namespace) -> Request:
 
 def show_names() -> int:
     """Print tasks, and methods with their titles and settings."""
-    print("tasks: " + ", ".join(TASKS.names()))
+    print(line("tasks: " + ", ".join(TASKS.names())))
     print("methods:")
     for name in METHODS.names():
         try:
@@ -69,9 +69,10 @@ def show_names() -> int:
         except UserError as error:  # another package's broken method must not hide the others
             print(f"  {line(str(error))}")
             continue
-        print(f"  {name}: {cls.title}\n      {', '.join(f'{f.name}={f.default}' for f in fields(cls))}")
+        print(f"  {line(f'{name}: {cls.title}')}\n"
+              f"      {line(', '.join(f'{f.name}={f.default}' for f in fields(cls)))}")
         if cls.grids:
-            print(f"      grids: {', '.join(cls.grids)}")
+            print(f"      grids: {line(', '.join(cls.grids))}")
     return 0
 
 
@@ -88,7 +89,7 @@ def _formats(text: str | None) -> list[str]:
 def _announced(grid: Plan, request: Request) -> Plan:
     task = grid.task
     if request.data is None and task.label.endswith("-mini"):
-        print(f"{task.name}: no --data given and no {task.folder} here, so this uses the embedded mini data")
+        print(line(f"{task.name}: no --data given and no {task.folder} here, so this uses the embedded mini data"))
     for note in dict.fromkeys([*task.notes(), *grid.notes]):
         print(line(f"{task.label}: {note}"))
     return grid
@@ -107,9 +108,10 @@ def _dry_run(grid: Plan, store: Store, request: Request) -> None:
             units = len(list((store.partial / run.spec.id).glob("*.pt")))
             state += f", units done: {units}" if units else ""
         print(f"{state:<22} {line(run.spec.id)}")
-    print(f"{grid.task.label}: {sentence(len(pending), seconds_left(pending, store.records()), request.workers)}")
+    label = line(grid.task.label)
+    print(f"{label}: {sentence(len(pending), seconds_left(pending, store.records()), request.workers)}")
     if old:
-        print(f"{grid.task.label}: {old} stale, made by other source of method or task than today's"
+        print(f"{label}: {old} stale, made by other source of method or task than today's"
               + ("" if request.stale else " (--stale runs them again)"))
 
 

@@ -34,20 +34,23 @@ def csv_cell(value: object) -> object:
 
 
 def markdown(text: str) -> str:
-    """Text in a table's cell, a paragraph or a list's item: it cannot end the cell, start a link, a picture, a heading
-    or another list, or become HTML. A sign that means nothing where it stands stays, as in `I&S` and `<0.1`."""
+    """Text in a table's cell, a paragraph or a list's item: it cannot end the cell, start another thing or become HTML.
+
+    A sign that means nothing where it stands stays, as in `I&S` and `<0.1`.
+    """
     text = re.sub(r"&(?=#?\w+;)", "&amp;", line(text))
     text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
     for sign, entity in (("|", "&#124;"), ("`", "&#96;"), ("](", "]&#40;"), ("]:", "]&#58;"), ("][", "]&#91;"),
                          ("![", "&#33;[")):
         text = text.replace(sign, entity)
-    return re.sub(r"^(#{1,6}|[-+*>]|\d+[.)])(?=\s|>)", lambda found: f"\\{found[1]}", text)
+    text = re.sub(r"^(\d{1,9})([.)])(?=\s)", r"\1\\\2", text)
+    return re.sub(r"^([-+*](?=\s)|#{1,6}(?=\s)|>)", r"\\\1", text)
 
 
 def latex(text: str) -> str:
     """Any text for LaTeX; a minus before a number becomes one, and a bracket is no option of what stands before."""
     text = "".join(SIGNS.get(c, c) for c in line(text))
-    text = f"{{}}{text}" if text[:1] in ("[", "*") and text else text
+    text = f"{{}}{text}" if text.startswith(("[", "*")) else text
     text = "".join(c if c.isascii() or (c.isalpha() and c < "\u0180") else "?" for c in text)  # what pdflatex can set
     return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)
 
