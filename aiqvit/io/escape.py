@@ -40,11 +40,10 @@ def markdown(text: str) -> str:
     """
     text = re.sub(r"&(?=#?\w+;)", "&amp;", line(text))
     text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
-    for sign, entity in (("|", "&#124;"), ("`", "&#96;"), ("](", "]&#40;"), ("]:", "]&#58;"), ("][", "]&#91;"),
-                         ("![", "&#33;[")):
+    for sign, entity in (("|", "&#124;"), ("`", "&#96;"), ("](", "]&#40;"), ("![", "&#33;[")):
         text = text.replace(sign, entity)
     text = re.sub(r"^(\d{1,9})([.)])(?=\s)", r"\1\\\2", text)
-    return re.sub(r"^([-+*](?=\s)|#{1,6}(?=\s)|>)", r"\\\1", text)
+    return re.sub(r"^([-+*](?=\s)|#{1,6}(?=\s)|[>[])", r"\\\1", text)
 
 
 def latex(text: str) -> str:
