@@ -1,12 +1,17 @@
-"""What the registered methods and tasks say about records: titles, notes, and the hash of today's source."""
+"""What the registered methods and tasks say about records: titles, notes, presets, and the hash of today's source."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 from aiqvit.harness.identity.sources import code_hash
-from aiqvit.interfaces import UserError
+from aiqvit.harness.identity.spec import version_text
+from aiqvit.harness.launch.options import MethodSpec
+from aiqvit.interfaces import Task, UserError
+from aiqvit.io.escape import line
 from aiqvit.registry import METHODS, TASKS
 
 
@@ -24,7 +29,7 @@ class Registered:
             try:
                 found[name] = METHODS.get(name).title, METHODS.get(name).note
             except UserError as error:
-                print(f"aiqvit: {error}", file=sys.stderr)
+                print(line(f"aiqvit: {error}"), file=sys.stderr)
         return found
 
     def title(self, method: str) -> str:
@@ -34,10 +39,32 @@ class Registered:
     def source(self, method: str, task: str) -> str:
         """See `Catalogue`; `task` is a label, `imagenet-mini` of the task `imagenet`."""
         if (method, task) not in self._sources:
-            name = next((n for n in TASKS.names() if task == n or task.startswith(f"{n}-")), None)
+            found = self._both(method, task)
             try:
-                known = method in self.methods and name
-                self._sources[method, task] = code_hash(METHODS.get(method), TASKS.get(name)) if known else ""
-            except UserError:
+                self._sources[method, task] = code_hash(*found) if found else ""
+            except (OSError, SyntaxError, TypeError, ValueError):  # a class without a source file that can be read
                 self._sources[method, task] = ""
         return self._sources[method, task]
+
+    def preset(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See `Catalogue`.
+
+        They say nothing about runs of another version, which had defaults of their own, nor where the task bounds
+        defaults by its data; but of runs of before there were versions they are all that is known.
+        """
+        found = self._both(spec["method"], spec["task"])
+        if not found:
+            return {}
+        method, task = found
+        version = spec.get("version")
+        if version and (version != version_text(method, task) or task.limits is not Task.limits):
+            return {}
+        return MethodSpec(spec["method"], method, {}).defaults(spec["preset"])
+
+    def _both(self, method: str, task: str) -> tuple[type, type] | None:
+        """The classes, or None where one of them is not here."""
+        name = next((n for n in TASKS.names() if task == n or task.startswith(f"{n}-")), None)
+        try:
+            return (METHODS.get(method), TASKS.get(name)) if method in self.methods and name else None
+        except UserError:
+            return None

@@ -17,10 +17,12 @@ from aiqvit.harness.launch.request import Request
 from aiqvit.harness.launch.serial import execute
 from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import line, terminal
 from aiqvit.io.files import write_text
 from aiqvit.registry import METHODS, TASKS
-from aiqvit.report import marks, tables, units
+from aiqvit.report import marks, numbers, tables, units
 from aiqvit.report.numbers import text as defined
+from aiqvit.report.shape import shaped
 
 
 def bench(args: Namespace) -> int:
@@ -38,12 +40,13 @@ def bench(args: Namespace) -> int:
     for grid in plans:
         records = _run(grid, store, request)
         failed += sum(record["status"] == "failed" for record in records.values())
+        typed = {text.partition("=")[0].strip() for text in request.settings} | {"images"}  # `--set` and `--calib`
         table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records, request.grid or "",
-                             grid.task.headlines)
-        logs = [units.markdown(records[run.spec.id], run.label) for run in _each_once(grid)] if args.units else []
-        text = [tables.markdown(table), *filter(None, logs)]
+                             grid.task.headlines, typed)
         for kind in formats:
             write_text(Path(args.out) / "tables" / f"{table.name}.{kind}", tables.render(table, kind))
+        logs = [units.markdown(records[run.spec.id], run.label) for run in _each_once(grid)] if args.units else []
+        text = [tables.markdown(table), *filter(None, logs)]
         print("\n" + "\n".join(text), end="")
     return 1 if failed else 0
 
@@ -58,17 +61,18 @@ def to_request(args: Namespace) -> Request:
 
 def show_names() -> int:
     """Print tasks, and methods with their titles and settings."""
-    print("tasks: " + ", ".join(TASKS.names()))
+    print(line("tasks: " + ", ".join(TASKS.names())))
     print("methods:")
     for name in METHODS.names():
         try:
             cls = METHODS.get(name)
         except UserError as error:  # another package's broken method must not hide the others
-            print(f"  {error}")
+            print(f"  {line(str(error))}")
             continue
-        print(f"  {name}: {cls.title}\n      {', '.join(f'{f.name}={f.default}' for f in fields(cls))}")
+        print(f"  {line(f'{name}: {cls.title}')}\n"
+              f"      {line(', '.join(f'{f.name}={f.default}' for f in fields(cls)))}")
         if cls.grids:
-            print(f"      grids: {', '.join(cls.grids)}")
+            print(f"      grids: {line(', '.join(cls.grids))}")
     return 0
 
 
@@ -85,9 +89,9 @@ def _formats(text: str | None) -> list[str]:
 def _announced(grid: Plan, request: Request) -> Plan:
     task = grid.task
     if request.data is None and task.label.endswith("-mini"):
-        print(f"{task.name}: no --data given and no {task.folder} here, so this uses the embedded mini data")
+        print(line(f"{task.name}: no --data given and no {task.folder} here, so this uses the embedded mini data"))
     for note in dict.fromkeys([*task.notes(), *grid.notes]):
-        print(f"{task.label}: {note}")
+        print(line(f"{task.label}: {note}"))
     return grid
 
 
@@ -103,10 +107,11 @@ def _dry_run(grid: Plan, store: Store, request: Request) -> None:
             state = {"failed": "failed, to be retried", "stale": "stale, to be run again"}.get(state, state)
             units = store.units(run.spec.id)
             state += f", units done: {units}" if units else ""
-        print(f"{state:<22} {run.spec.id}")
-    print(f"{grid.task.label}: {sentence(len(pending), seconds_left(pending, store.records()), request.workers)}")
+        print(f"{state:<22} {line(run.spec.id)}")
+    label = line(grid.task.label)
+    print(f"{label}: {sentence(len(pending), seconds_left(pending, store.records()), request.workers)}")
     if old:
-        print(f"{grid.task.label}: {old} stale, made by other source of method or task than today's"
+        print(f"{label}: {old} stale, made by other source of method or task than today's"
               + ("" if request.stale else " (--stale runs them again)"))
 
 
@@ -117,11 +122,11 @@ def _each_once(grid: Plan) -> list[Run]:
 def _run(grid: Plan, store: Store, request: Request) -> dict[str, Record]:
     task = grid.task
     images = f"{task.val_images} images to evaluate, {task.train_images} to calibrate on"
-    print(f"{task.label}: {images}; preset {grid.preset}, {grid.device}, {len(grid.runs)} runs", flush=True)
+    print(line(f"{task.label}: {images}; preset {grid.preset}, {grid.device}, {len(grid.runs)} runs"), flush=True)
     records = {}
 
     def before(run: Run, number: int) -> None:
-        print(f"[{number}/{len(grid.runs)}] {_name(run)} ...", flush=True)
+        print(line(f"[{number}/{len(grid.runs)}] {_name(run)} ..."), flush=True)
 
     if request.launcher == "ray":
         ended = execute_on_ray(grid, store, request)
@@ -131,9 +136,9 @@ def _run(grid: Plan, store: Store, request: Request) -> dict[str, Record]:
         ended = execute(grid, store, request, before)
     for run, record, fresh in ended:
         records[run.spec.id] = record
-        print(_line(run, record, fresh, task.metrics), flush=True)
+        print(line(_line(run, record, fresh, task.metrics)), flush=True)
         if fresh and record["scheme"]:
-            print(_card(record), flush=True)
+            print(terminal(_card(record)), flush=True)
     return records
 
 
@@ -149,16 +154,17 @@ def _name(run: Run) -> str:
 
 
 def _line(run: Run, record: Record, fresh: bool, metrics: tuple[str, ...]) -> str:
+    record = shaped(record)
     if record["status"] == "failed":
         return f"{_name(run)}: FAILED, {record['error']['type']}: {record['error']['message']}"
     values = []
     for metric in metrics:
-        value, before = record["metrics"][metric], (record["fp32"] or {}).get(metric)
-        change = "" if run.reference or before is None else defined([value - before], " ({:+.2f})", "")
-        values.append(f"{metric} {defined([value])}{change}")
+        change = "" if run.reference else defined(numbers.changes([record], metric), " ({:+.2f})", "")
+        values.append(f"{metric} {defined(numbers.values([record], metric))}{change}")
     times = "" if run.reference else f"{record['times']['quantize']:.0f} s to quantize, "
     times += f"{record['times']['evaluate']:.0f} s to evaluate"
-    skipped = len(record["data"]["skipped"])
-    broken = f"; skipped {skipped} broken images: {', '.join(record['data']['skipped'][:3])}" if skipped else ""
+    names = record["data"].get("skipped", [])
+    skipped = len(names)
+    broken = f"; skipped {skipped} broken images: {', '.join(names[:3])}" if skipped else ""
     broken += f" ({record['data']['why']})" if skipped and record["data"].get("why") else ""
     return f"{_name(run)}: {', '.join(values)}; {times if fresh else 'done before'}{broken}"

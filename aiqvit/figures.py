@@ -14,6 +14,8 @@ from typing import Any
 
 from aiqvit.guard import Parser, guarded
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import line
+from aiqvit.io.names import file_name
 from aiqvit.tables import choices
 
 RECORDED = ("bits", "minutes", "intervals", "calibration", "blocks")
@@ -50,25 +52,18 @@ def run(args: argparse.Namespace) -> int:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise UserError("figures need matplotlib: pip install 'aiqvit[report]'") from error
+    from aiqvit.io.files import write_bytes
+    from aiqvit.report.panels import rendered
+
     out, count = Path(args.out), 0
     for name, figure in _drawn(args, names):
         for kind in formats:
-            save(figure, out / f"{name}.{kind}")
-        print(out / name)
+            write_bytes(out / f"{name}.{kind}", rendered(figure, kind))
+        print(line(str(out / name)))
         count += 1
     if not count:
         raise UserError("nothing to draw: the records hold none of the data that these figures show")
     return 0
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write a figure, the same bytes for the same numbers. Raises `UserError` when it cannot be written."""
-    stamps = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=160, metadata=stamps.get(path.suffix[1:]))
-    except OSError as error:
-        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
 
 
 def _drawn(args: argparse.Namespace, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
@@ -78,9 +73,9 @@ def _drawn(args: argparse.Namespace, names: Sequence[str]) -> Iterator[tuple[str
     recorded = [name for name in names if name in RECORDED]
     for part in records.parts(records.load(args.results, Registered())) if recorded else ():
         for name, figure in plots.drawn(part, recorded):
-            yield f"{name}-{part.name}", figure
+            yield file_name(f"{name}-{part.name}"), figure
     if "softmax" in names:
-        yield f"softmax-{args.model}-{args.bits}bit", _softmax(args)
+        yield file_name(f"softmax-{args.model}-{args.bits}bit"), _softmax(args)
 
 
 def _softmax(args: argparse.Namespace) -> Any:

@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Build, print and write the tables that the command line asks for."""
+    from aiqvit.io.escape import line
     from aiqvit.io.files import write_text
     from aiqvit.report import grid, latex, markup
 
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         write_text(out / "tables.tex", latex.document([table.name for table in grids]))
     print("\n".join(map(markup.markdown, grids)), end="")
     look = "; pdflatex tables.tex there shows them" if "tex" in formats else ""
-    print(f"wrote {len(grids)} tables to {out}{look}", file=sys.stderr)
+    print(line(f"wrote {len(grids)} tables to {out}{look}"), file=sys.stderr)
     return 0
 
 

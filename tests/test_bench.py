@@ -89,11 +89,11 @@ def test_failed_runs_are_recorded_retried_and_do_not_stop_the_others(bench, exec
 def test_tables_of_this_grid_only(bench, tmp_path):
     assert bench("--method", "toy,toy[steps=9]", "--seeds", "0,1") == 0
     assert bench("--method", "toy[steps=9]", "--seeds", "0,1") == 0
-    folder = tmp_path / "out" / "tables"
-    assert sorted(p.name for p in folder.iterdir()) == [f"imagenet-quick.{kind}" for kind in ("csv", "md", "tex")]
-    text = (folder / "imagenet-quick.md").read_text()
+    folder, name = tmp_path / "out" / "tables", "imagenet-quick-steps=9"
+    assert sorted(p.name for p in folder.iterdir()) == [f"{name}.{kind}" for kind in ("csv", "md", "tex")]
+    text = (folder / f"{name}.md").read_text()
     assert "Toy [steps=9]" in text and "| Toy  " not in text and "(n=2, " in text and "- Toy: a toy" in text
-    rows = list(csv.DictReader((folder / "imagenet-quick.csv").open()))
+    rows = list(csv.DictReader((folder / f"{name}.csv").open()))
     assert [r["method"] for r in rows] == ["Full precision", "Toy [steps=9]"]
     assert rows[1]["runs"] == "2" and rows[1]["top1_std"] and len(rows[1]["run_ids"].split()) == 2
 

@@ -105,7 +105,8 @@ def test_ours_cells_and_footer(results, tmp_path):
                  "log-sqrt2 per tensor (RepQ-ViT); uniform per tensor (", "torch 2.14",
                  "commit abcdef012 with changes",
                  "failed: deit_tiny, MinMax, 4/4, seed 0: blocks.3", "reconstructed from the paper's text",
-                 "older runs or other settings of the same cells, left out", "mean ± standard deviation"):
+                 "other settings, weights or versions of the same cells, left out: deit_tiny AIQViT "
+                 "[images=32,method 0] 4/4 (", "mean ± standard deviation"):
         assert part in made, part
     assert "SUBSET" not in made and "full precision differs" not in made
 

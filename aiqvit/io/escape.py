@@ -34,17 +34,22 @@ def csv_cell(value: object) -> object:
 
 
 def markdown(text: str) -> str:
-    """Text in a table's cell or a list's item: it cannot end the cell, start a link or a picture, or become HTML."""
-    text = line(text)
-    for sign, entity in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;"), ("](", "]&#40;"),
-                         ("![", "&#33;[")):
+    """Text in a table's cell, a paragraph or a list's item: it cannot end the cell, start another thing or become HTML.
+
+    A sign that means nothing where it stands stays, as in `I&S` and `<0.1`.
+    """
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", line(text))
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+    for sign, entity in (("|", "&#124;"), ("`", "&#96;"), ("](", "]&#40;"), ("![", "&#33;[")):
         text = text.replace(sign, entity)
-    return text
+    text = re.sub(r"^(\d{1,9})([.)])(?=\s)", r"\1\\\2", text)
+    return re.sub(r"^([-+*](?=\s)|#{1,6}(?=\s)|[>[])", r"\\\1", text)
 
 
 def latex(text: str) -> str:
-    """Any text for LaTeX; a minus before a number becomes one."""
+    """Any text for LaTeX; a minus before a number becomes one, and a bracket is no option of what stands before."""
     text = "".join(SIGNS.get(c, c) for c in line(text))
+    text = f"{{}}{text}" if text.startswith(("[", "*")) else text
     text = "".join(c if c.isascii() or (c.isalpha() and c < "\u0180") else "?" for c in text)  # what pdflatex can set
     return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)
 

@@ -11,10 +11,7 @@ from collections.abc import Sequence
 from os.path import expanduser
 from pathlib import Path
 
-from aiqvit.catalogue import Registered
 from aiqvit.guard import Parser, guarded
-from aiqvit.io.files import write_text
-from aiqvit.report import page, records
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,10 +26,15 @@ def parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page."""
+    from aiqvit.catalogue import Registered
+    from aiqvit.io.escape import line
+    from aiqvit.io.files import write_text
+    from aiqvit.report import page, records
+
     known = Registered()
     parts = records.parts(records.load(args.results, known))
     write_text(Path(args.out), page.render(args.title, parts, known.methods))
-    print(args.out)
+    print(line(args.out))
     return 0
 
 

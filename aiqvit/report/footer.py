@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_lowercase
 
+from aiqvit.harness.identity import labels
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
 from aiqvit.report import marks as marking
+from aiqvit.report import numbers
+from aiqvit.report.cells import Key, unequal
 from aiqvit.report.layouts import FULL, Layout
 from aiqvit.report.published import printed, rows
-from aiqvit.report.records import Comparable, Key
+from aiqvit.report.records import Comparable
+from aiqvit.report.shape import KINDS, MANY
 
 
 def letters(table: Layout, methods: Mapping[str, tuple[str, str]]) -> dict[str, str]:
@@ -35,7 +39,7 @@ def of_paper(table: Layout) -> list[str]:
 
 
 def of_records(table: Layout, part: Comparable, found: Mapping[Key, Sequence[Record]], used: Mapping[str, Record],
-               left_out: Sequence[str], methods: Mapping[str, tuple[str, str]]) -> list[str]:
+               methods: Mapping[str, tuple[str, str]]) -> list[str]:
     """Marks, conditions, scheme differences, failures, versions, run ids, and what is not shown."""
     records = list(used.values())
     done = [r for r in records if r["status"] == "done"]
@@ -44,18 +48,15 @@ def of_records(table: Layout, part: Comparable, found: Mapping[Key, Sequence[Rec
     if not table.compares and methods.get("aiqvit", ("", ""))[1]:
         notes.append(": ".join(methods["aiqvit"]))
     notes += [*marking.notes(done), *table.remarks, *conditions(part, done), *_scope(table, part, done, found)]
-    notes += scheme_differences(done) + list(dict.fromkeys(n for r in done for n in r["data"].get("notes", ())))
-    for record in records:
-        if record["status"] == "failed":
-            error = record.get("error", {})
-            reason = (str(error.get("message", "")).strip() or str(error.get("type", "unknown"))).splitlines()[0]
-            notes.append(f"failed: {_name(record)}: {reason}")
-    others = [r for group in found.values() for r in group if r["id"] not in used]
+    notes += scheme_differences(done) + of_data(done) + of_inputs(done) + unequal(found)
+    notes += [f"failed: {_name(r)}: {reason(r)}" for r in records if r["status"] == "failed"]
+    others = [r for group in found.values() for r in group if r["id"] not in used and "beside" not in r]
     if others and table.compares:
         names = _list(f"{r['spec']['model']} {r['label']}" for r in others)
         notes.append(f"in the results, but without a place in this table: {names}")
-    if left_out:
-        notes.append(f"older runs or other settings of the same cells, left out: {_short(left_out)}")
+    if beside := [r for group in found.values() for r in group if "beside" in r]:
+        names = _list(f"{r['spec']['model']} {r['label']} {r['spec']['bits']} ({_short([r['id']])})" for r in beside)
+        notes.append(f"other settings, weights or versions of the same cells, left out: {names}")
     notes.append(f"versions: {versions(records)}")
     notes.append(f"runs (records *-ID*.json): {_short(used)}")
     return notes
@@ -67,22 +68,39 @@ def conditions(part: Comparable, done: Sequence[Record]) -> list[str]:
     calibration = _list(f"{r['label'].partition(' [')[0]} {r['calibration_images']}" for r in quantized)
     images = _list(f"{r['metrics'].get('images', '?')} of {r['data'].get('val', '?')}" for r in done)
     seeds = _list(sorted({r["spec"]["seed"] for r in quantized}))
-    hardware = _list(r["manifest"].get("device", r["spec"]["device"]) for r in quantized)
+    hardware = _list(r["manifest"].get("device") or r["spec"].get("device", "?") for r in quantized)
     facts = (("protocol", part.protocol), ("preset", part.preset), ("seeds", seeds),
              ("calibration samples", calibration), ("samples evaluated", images), ("device", hardware))
     spread = "; mean ± standard deviation (number of seeds)" if len({r["spec"]["seed"] for r in quantized}) > 1 else ""
     return ["; ".join(f"{name}: {value}" for name, value in facts if value) + spread]
 
 
+def reason(record: Record) -> str:
+    """The first line of why a run failed."""
+    error = record["error"]
+    return (error["message"].strip() or error["type"].strip() or "unknown").splitlines()[0]
+
+
+def of_data(done: Sequence[Record]) -> list[str]:
+    """What the tasks say about the data, each once."""
+    return list(dict.fromkeys(note for r in done for note in r["data"].get("notes", ())[:MANY]))
+
+
+def of_inputs(done: Sequence[Record]) -> list[str]:
+    """Models whose samples were not prepared in the usual way."""
+    found = {r["spec"]["model"]: labels.inputs(r["spec"].get("settings", {})) for r in done}
+    return [f"samples of {model} prepared with {text}" for model, text in found.items() if text]
+
+
 def _scope(table: Layout, part: Comparable, done: Sequence[Record], found: Mapping[Key, Sequence[Record]]) -> list[str]:
     """Why these numbers may not be comparable with published ones."""
     notes, gaps = warnings(part), []
     for row in rows():
-        own = [r["metrics"].get(row["metric"]) for r in found.get((row["model"], REFERENCE, "", "32/32"), [])]
+        own = numbers.values(found.get((row["model"], REFERENCE, "", "32/32"), []), row["metric"])
         shown = any(r["spec"]["model"] == row["model"] for r in done)
         if shown and row["method"] == REFERENCE and row["task"] == part.task:
             gaps += [f"{row['model']} {row['metric']} {value - float(row['value']):+.2f}" for value in own
-                     if value is not None and abs(value - float(row["value"])) > 0.05]
+                     if abs(value - float(row["value"])) > 0.05]
     if gaps:
         notes.append(f"full precision differs from the paper's ({', '.join(gaps)}): other data, weights or transform, "
                      "so compare changes from full precision")
@@ -107,7 +125,7 @@ def scheme_differences(records: Iterable[Record]) -> list[str]:
         title = record["label"].partition(" [")[0]
         if record["scheme"] and title not in titles:
             titles.append(title)
-        asked = dict(zip(("weight", "activation"), record["spec"]["bits"].split("/"), strict=True))
+        asked = dict(zip(KINDS, record["spec"]["bits"].split("/"), strict=True))
         for row in record["scheme"]:
             usual = str(row["bits"]) == asked[row["kind"]] or row["quantizer"] == "float"
             text = ("" if usual else f"{row['bits']} bit ") + row["quantizer"]
@@ -132,7 +150,7 @@ def versions(records: Iterable[Record]) -> str:
         manifest = record["manifest"]
         git = manifest.get("git") or {}
         commit = f"{git['commit'][:9]}{' with changes' if git.get('dirty') else ''}" if git.get("commit") else ""
-        named = {**manifest.get("packages", {}), "Python": manifest.get("python", ""), "commit": commit}
+        named = {**manifest["packages"], "Python": manifest.get("python", ""), "commit": commit}
         for name, version in named.items():
             if version:
                 found.setdefault(name, {})[version] = None

@@ -9,12 +9,14 @@ from typing import Any
 
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
+from aiqvit.io.names import file_name
 from aiqvit.report import footer
 from aiqvit.report import numbers as numbers_of
+from aiqvit.report.cells import Key, cells
 from aiqvit.report.layouts import Layout, Line, layout, with_rows
 from aiqvit.report.marks import marks
 from aiqvit.report.published import printed
-from aiqvit.report.records import Comparable, Key, cells
+from aiqvit.report.records import Comparable
 
 SOURCES = ("paper", "ours", "both")
 
@@ -71,7 +73,7 @@ def ours(number: int, part: Comparable, methods: Mapping[str, tuple[str, str]], 
     paper's and the difference, ours minus the paper's.
     """
     embedded = part.task != layout(number).task
-    found, left_out = cells(part.records)
+    found = cells(part.records)
     models = list(dict.fromkeys(model for model, *_ in found))
     table = layout(number, models if embedded else None)
     table = _relabelled(_extended(table, found, methods), methods)
@@ -92,11 +94,11 @@ def ours(number: int, part: Comparable, methods: Mapping[str, tuple[str, str]], 
             group = _rank_group(line) and f"{_rank_group(line)} {source}"
             rows.append(Row((*line.heads, source), entries, line.group, "" if source == "difference" else group))
     used = [r for line in table.rows for column in table.columns for r in found.get(_key(line, column)[:4], [])]
-    notes = footer.of_records(table, part, found, {r["id"]: r for r in used}, left_out, methods)
+    notes = footer.of_records(table, part, found, {r["id"]: r for r in used}, methods)
     if beside:
         notes = [*(n for n in footer.of_paper(table) if n not in notes), *notes]
     mark = "".join(f"{warning[0].upper()}{warning[1:]}. " for warning in footer.warnings(part))
-    name = "-".join([f"table{number}", "both" if beside else "ours", part.name])
+    name = file_name("-".join([f"table{number}", "both" if beside else "ours", part.name]))
     caption = f"{mark}{table.caption}" + (" (embedded mini data instead of the real set)" if embedded else "")
     stub = (*table.stub, "Source") if beside else table.stub
     return Grid(name, caption, stub, _heads(table), _placed(rows), tuple(notes))

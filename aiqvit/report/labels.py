@@ -16,12 +16,21 @@ def variant(record: Record) -> str:
     """
     if "defaults" in record:
         return labels.variant(record["spec"]["settings"], record["defaults"], ELSEWHERE)
-    inside = record["label"].partition(" [")[2].removesuffix("]")
-    return ",".join(part for part in inside.split(",") if part not in OLD_DEFAULTS)
+    return ",".join(part for part in _typed(record).split(",") if part not in OLD_DEFAULTS)
 
 
 def label(record: Record, title: str) -> str:
-    """The method's title and the same in brackets; `title` is not needed where a record of before has its own."""
+    """The method's title and the same in brackets."""
     if "defaults" in record:
         return labels.label(title, record["spec"]["settings"], record["defaults"], ELSEWHERE)
-    return record["label"]
+    return f"{title} [{inside}]" if (inside := _typed(record)) else title
+
+
+def with_more(text: str, more: str) -> str:
+    """A label with something more in its brackets."""
+    return f"{text[:-1]},{more}]" if text.endswith("]") and " [" in text else f"{text} [{more}]"
+
+
+def _typed(record: Record) -> str:
+    """What stands in the brackets of a record of before."""
+    return record["label"].partition(" [")[2].removesuffix("]")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from aiqvit.io.escape import latex as escape
+from aiqvit.io.names import file_name
 from aiqvit.report.grid import Cell, Grid
 from aiqvit.report.markup import spanned
 
 PACKAGES = ("booktabs", "amssymb", "adjustbox")
-SIGNS = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "—": "---",
-         "–": "--", "✓": r"$\checkmark$", "×": r"$\times$", "†": r"$\dagger$", "‡": r"$\ddagger$"}
-SIGNS |= {c: f"\\{c}" for c in "&%$#_{}"}
 STYLES = ("{}", r"\textbf{{{}}}", r"\underline{{{}}}")
 DOCUMENT = r"""\documentclass[10pt]{article}
 \usepackage[a4paper,margin=15mm]{geometry}
@@ -22,18 +21,11 @@ DOCUMENT = r"""\documentclass[10pt]{article}
 """
 
 
-def escape(text: str) -> str:
-    """Any text for LaTeX; a minus before a number becomes one."""
-    text = "".join(SIGNS.get(c, c) for c in text)
-    text = "".join(c if c.isascii() or (c.isalpha() and c < "\u0180") else "?" for c in text)  # what pdflatex can set
-    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)
-
-
 def snippet(grid: Grid) -> str:
     """A `table*` that scales down to the text width when it must; its first line names the packages it needs."""
     aligned = "l" * len(grid.stub) + "r" * len(grid.columns)
     lines = [f"% \\usepackage{{{','.join(PACKAGES)}}}", r"\begin{table*}[t]", r"\centering",
-             rf"\caption{{{_heading(grid.caption)}.}}", rf"\label{{tab:{grid.name}}}",
+             rf"\caption{{{_heading(grid.caption)}.}}", rf"\label{{tab:{file_name(grid.name)}}}",
              r"\begin{adjustbox}{max width=\textwidth,max totalheight=.7\textheight}",
              rf"\begin{{tabular}}{{{aligned}}}", r"\toprule", *_header(grid), r"\midrule"]
     previous = grid.rows[0]
@@ -52,7 +44,7 @@ def snippet(grid: Grid) -> str:
 def document(names: Sequence[str]) -> str:
     """A document with every one of the snippets `<name>.tex` beside it on a page of its own."""
     packages = "\n".join(rf"\usepackage{{{name}}}" for name in PACKAGES)
-    return DOCUMENT % (packages, "\n\\clearpage\n".join(rf"\input{{{name}}}" for name in names))
+    return DOCUMENT % (packages, "\n\\clearpage\n".join(rf"\input{{{file_name(name)}}}" for name in names))
 
 
 def _header(grid: Grid) -> list[str]:
@@ -76,8 +68,7 @@ def _cell(cell: Cell) -> str:
 
 def _heading(text: str) -> str:
     """Escaped, but `^word` is raised."""
-    return "".join(rf"\textsuperscript{{{part}}}" if i % 2 else escape(part)
-                   for i, part in enumerate(re.split(r"\^(\w+)", text)))
+    return re.sub(r"\\textasciicircum\{\}(\w+)", r"\\textsuperscript{\1}", escape(text))
 
 
 def _small(note: str) -> str:

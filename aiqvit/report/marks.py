@@ -24,7 +24,7 @@ def notes(records: Iterable[Record]) -> list[str]:
     records = list(records)
     found = [STALE_NOTE] if any(r.get("stale") for r in records) else []
     for record in filter(_partial, records):
-        share, first = record["coverage"]["quantized"], record["coverage"].get("first") or "not known"
+        share, first = record["coverage"].get("quantized", 0), record["coverage"].get("first") or "not known"
         found.append(f"{PARTIAL} {record['spec'].get('model', '')}: partial: {100 * share:.1f} % of "
                      f"multiply-accumulates quantized, the first module left out is {first}")
     return list(dict.fromkeys(found))

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from html import escape
 from itertools import groupby
 
+from aiqvit.io.escape import csv_cell, line
+from aiqvit.io.escape import markdown as escaped
 from aiqvit.report.grid import Cell, Grid
 
 COLUMNS = ("table", "source", "model", "method", "variant", "bits", "metric", "value", "difference", "std", "n",
@@ -30,12 +32,12 @@ thead tr:only-child th {{ border-top: 0; }} caption, li {{ text-align: left; max
 
 
 def pipe_table(rows: Sequence[Sequence[str]], left: int) -> str:
-    """A Markdown table, the first row its header, columns padded; the first `left` columns stand at the left."""
-    grid = [[c.replace("|", "\\|") for c in row] for row in rows]
-    widths = [max(3, *map(len, column)) for column in zip(*grid, strict=True)]
+    """A Markdown table of escaped cells, the first row its header, columns padded; the first `left` stand at the left.
+    """
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
     rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     lines = []
-    for row in [grid[0], rule, *grid[1:]]:
+    for row in [rows[0], rule, *rows[1:]]:
         cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -44,12 +46,12 @@ def pipe_table(rows: Sequence[Sequence[str]], left: int) -> str:
 def markdown(grid: Grid) -> str:
     """Best in bold, second underlined; headings of several levels joined."""
     def text(cell: Cell) -> str:
-        return ("{}", "**{}**", "<u>{}</u>")[cell.place].format(cell.text)
+        return ("{}", "**{}**", "<u>{}</u>")[cell.place].format(escaped(cell.text))
 
-    header = [*grid.stub, *(" ".join(heads) for heads in grid.columns)]
-    rows = [[*row.heads, *map(text, row.cells)] for row in grid.rows]
-    notes = "\n".join(f"- {note}" for note in grid.notes)
-    return f"{grid.caption}.\n\n{pipe_table([header, *rows], len(grid.stub))}\n\n{notes}\n"
+    header = [escaped(head) for head in (*grid.stub, *(" ".join(heads) for heads in grid.columns))]
+    rows = [[*map(escaped, row.heads), *map(text, row.cells)] for row in grid.rows]
+    notes = "\n".join(f"- {escaped(note)}" for note in grid.notes)
+    return f"{escaped(grid.caption)}.\n\n{pipe_table([header, *rows], len(grid.stub))}\n\n{notes}\n"
 
 
 def comma_separated(grid: Grid) -> str:
@@ -57,7 +59,7 @@ def comma_separated(grid: Grid) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(grid.numbers())
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in grid.numbers())
     return text.getvalue()
 
 
@@ -96,4 +98,4 @@ def spanned(grid: Grid, level: int) -> list[tuple[str, int]]:
 
 
 def _text(text: str) -> str:
-    return re.sub(r"\^(\w+)", r"<sup>\1</sup>", escape(text))
+    return re.sub(r"\^(\w+)", r"<sup>\1</sup>", escape(line(text)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,11 @@ from typing import Any
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record, plain
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import terminal
 from aiqvit.report import footer, marks, numbers, plots, units
-from aiqvit.report.panels import width
-from aiqvit.report.records import Comparable, Key, cells
+from aiqvit.report.cells import Key, cells, unequal
+from aiqvit.report.panels import rendered, width
+from aiqvit.report.records import Comparable
 from aiqvit.report.style import headline
 
 CAPTIONS = {
@@ -23,6 +24,8 @@ CAPTIONS = {
     "intervals": "Intervals of the dynamic focusing quantizer by layer", "blocks": "Reconstruction loss by unit",
     "calibration": "Metric against the number of calibration samples"}
 
+MOST = 100_000  # characters of a record that are shown
+CARD = ("role", "kind", "quantizer", "bits", "granularity", "note", "sites")
 SHOWN = ("spec", "defaults", "coverage", "metrics", "fp32", "calibration_images", "times", "peak_mib", "data",
          "manifest")  # what of a record stands under its run
 
@@ -34,7 +37,8 @@ def render(title: str, parts: Sequence[Comparable], notes: Mapping[str, tuple[st
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise UserError(f"the HTML report needs {error.name}: pip install 'aiqvit[report]'") from error
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+                                     finalize=lambda value: terminal(value) if isinstance(value, str) else value)
     template = environment.from_string((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
     runs = {record["id"]: record for part in parts for record in part.records}
     return template.render(title=title, total=len(runs), failed=sum(r["status"] == "failed" for r in runs.values()),
@@ -42,7 +46,7 @@ def render(title: str, parts: Sequence[Comparable], notes: Mapping[str, tuple[st
 
 
 def _section(part: Comparable, notes: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
-    found, left_out = cells(part.records)
+    found = cells(part.records)
     metrics = list(dict.fromkeys(m for r in part.records for m in r["metrics"] if m not in ("images", "skipped")))
     first = headline(metrics)[0]
     header = ["Model", "W/A", "Method", *(f"{m} (%)" for m in metrics), f"{first} change (points)", "Minutes",
@@ -53,10 +57,8 @@ def _section(part: Comparable, notes: Mapping[str, tuple[str, str]]) -> dict[str
     remarks = [": ".join(notes[method]) for method in methods if notes.get(method, ("", ""))[1]]
     remarks += [*marks.notes(done), *footer.conditions(part, done), *footer.scheme_differences(done)]
     remarks += [numbers.NOTE] if numbers.any_undefined(done, metrics) else []
-    remarks += dict.fromkeys(remark for r in done for remark in r["data"].get("notes", ()))
-    remarks += [f"versions: {footer.versions(done)}"]
-    if left_out:
-        remarks.append(f"older runs or other settings of the same cells, not in the table: {' '.join(left_out)}")
+    remarks += [*footer.of_data(done), *footer.of_inputs(done), *unequal(found)]
+    remarks.append(f"versions: {footer.versions(done)}")
     return {
         "name": part.title,
         "warnings": footer.warnings(part),
@@ -77,14 +79,14 @@ def _row(runs: Sequence[Record], metrics: Sequence[str], first: str) -> list[dic
     spec = runs[0]["spec"]
     changes = numbers.changes(done, first) if spec["method"] != REFERENCE else []
     minutes = [r["times"]["quantize"] / 60 for r in done if spec["method"] != REFERENCE]
-    peaks = [r["peak_mib"].get("gpu", r["peak_mib"]["rss"]) for r in done if r.get("peak_mib")]
+    peaks = [r["peak_mib"].get("gpu", r["peak_mib"].get("rss", 0)) for r in done if r.get("peak_mib")]
     texts = [spec["model"], spec["bits"], runs[0]["label"] + marks.marks(done)]
     found = [(numbers.values(done, m), numbers.UNDEFINED if any(m in r["metrics"] for r in done) else "—")
              for m in metrics]
     return [*({"text": text, "value": text} for text in texts),
             *(_cell(values, "{:.2f}", "failed" if not done else empty) for values, empty in found),
             _cell(changes, "{:+.2f}"), _cell(minutes, "{:.2f}"), _cell(peaks, "{:.0f}"),
-            _cell([len(runs)], "{:d}"), _cell([r["metrics"].get("images", 0) for r in done][:1], "{:d}")]
+            _cell([len(runs)], "{:d}"), _cell(numbers.values(done, "images")[:1], "{:.0f}")]
 
 
 def _cell(values: Sequence[float], form: str, empty: str = "—") -> dict[str, Any]:
@@ -98,21 +100,16 @@ def _cell(values: Sequence[float], form: str, empty: str = "—") -> dict[str, A
 def _cards(done: Sequence[Record]) -> list[dict[str, Any]]:
     """One scheme card a method and bit width."""
     cards = {f"{r['label']} {r['spec']['bits']}": r["scheme"] for r in done if r["scheme"]}
-    return [{"title": title, "header": list(rows[0]), "rows": [list(row.values()) for row in rows]}
+    return [{"title": title, "header": CARD, "rows": [[row.get(name, "") for name in CARD] for row in rows]}
             for title, rows in sorted(cards.items())]
 
 
 def _run(record: Record) -> dict[str, Any]:
     shown = {key: record[key] for key in SHOWN if key in record}
     return {"id": record["id"], "error": record.get("error"), "log": units.grid(record),
-            "text": json.dumps(plain(shown), indent=1, ensure_ascii=False)}
+            "text": json.dumps(plain(shown), indent=1, ensure_ascii=False)[:MOST]}
 
 
 def _svg(figure: Any) -> str:
     """The figure as base64 of an SVG, the same for the same numbers."""
-    import matplotlib
-
-    text = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "aiqvit"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return base64.b64encode(text.getvalue()).decode()
+    return base64.b64encode(rendered(figure, "svg")).decode()

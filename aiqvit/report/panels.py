@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import io
+from collections.abc import Collection, Mapping, Sequence
 from math import ceil
 from typing import Any
 
+from aiqvit.io.escape import line
 from aiqvit.report import style
 from aiqvit.report.footer import warnings
 from aiqvit.report.records import Comparable
+
+MOST = 24  # panels in a line or a column, and entries of a legend: more cannot be read, nor drawn in good time
+
+
+def short(text: str, most: int = 60) -> str:
+    """Text for a figure: one line of bounded length."""
+    text = line(text[: 4 * most])
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def width(bits: str) -> tuple[int, ...]:
@@ -28,32 +38,42 @@ def softmax_levels(values: Any, rows: Sequence[tuple[str, str, Sequence[float]]]
                                         height_ratios=(1.3, 0.28 * len(rows)))
     edges = np.concatenate([[0], np.geomspace(1e-4, 1, 61)])
     top.stairs(100 * np.histogram(values, edges)[0] / len(values), edges, fill=True, color="#888888")
-    top.set(title=title, ylabel="values (%)")
+    top.set(title=short(title, 120), ylabel="values (%)")
     for i, (method, _, levels) in enumerate(rows):
         below.vlines(levels, i - 0.33, i + 0.33, color=style.colour(method), linewidth=2)
         below.axhline(i, color="#cccccc", linewidth=0.6, zorder=0)
-    below.set_yticks(range(len(rows)), [label for _, label, _ in rows])
+    below.set_yticks(range(len(rows)), ["\n".join(map(short, label.splitlines()[:3])) for _, label, _ in rows])
     below.set_ylim(len(rows) - 0.4, -0.6)
     below.set_xscale("symlog", linthresh=1e-4, linscale=0.4)
+    below.xaxis.set_major_formatter("{x:g}")
     below.set(xlim=(min(-2e-5, *(1.5 * min(levels) for *_, levels in rows)), 1.3),
               xlabel="attention weight after Softmax (linear below 0.0001, log above); one bar a level")
     return figure
 
 
 def pyplot() -> Any:
-    """matplotlib.pyplot, drawing to files only."""
+    """matplotlib.pyplot, drawing to files only: text is no formula, the same numbers give the same bytes."""
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams.update({"text.parse_math": False, "text.usetex": False, "svg.hashsalt": "aiqvit"})
     import matplotlib.pyplot as plt
 
     return plt
 
 
-def matrix(part: Comparable, places: Iterable[tuple[str, str]], **share: bool) -> dict[tuple[str, str], Any]:
-    """A panel a (model, bits): a line a model, a column a bit width."""
-    places = set(places)
-    models, widths = sorted({model for model, _ in places}), sorted({bits for _, bits in places}, key=width)
+def rendered(figure: Any, kind: str) -> bytes:
+    """The figure as a pdf, png or svg file, the same for the same numbers."""
+    content = io.BytesIO()
+    stamps = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    figure.savefig(content, format=kind, dpi=160, metadata=stamps.get(kind))
+    return content.getvalue()
+
+
+def matrix(part: Comparable, places: Collection[tuple[str, str]], **share: bool) -> dict[tuple[str, str], Any]:
+    """A panel a (model, bits): a line a model, a column a bit width; the first `MOST` of each."""
+    models, widths = sorted({model for model, _ in places})[:MOST], sorted({b for _, b in places}, key=width)[:MOST]
+    places = {(model, bits) for model, bits in places if model in models and bits in widths}
     grid = _subplots(part, len(models), len(widths), **share)
     axes = {(model, bits): grid[i][j] for i, model in enumerate(models) for j, bits in enumerate(widths)}
     for place in axes.keys() - places:
@@ -62,7 +82,8 @@ def matrix(part: Comparable, places: Iterable[tuple[str, str]], **share: bool) -
 
 
 def side_by_side(part: Comparable, names: Sequence[str]) -> dict[str, Any]:
-    """A panel a name, at most four side by side."""
+    """A panel a name, at most four side by side; the first `MOST` names."""
+    names = names[:MOST]
     columns = min(len(names), 4)
     grid = _subplots(part, ceil(len(names) / columns), columns, sharey=True)
     for ax in grid.flat[len(names):]:
@@ -74,20 +95,21 @@ def _subplots(part: Comparable, lines: int, columns: int, **share: bool) -> Any:
     """Panels under a title that says what was run."""
     figure, grid = pyplot().subplots(lines, columns, figsize=(max(3.3 * columns, 4.5), 3 * lines + 0.9),
                                      squeeze=False, layout="constrained", **share)
-    figure.suptitle("\n".join([part.title, *warnings(part)]), fontsize=10)
+    figure.suptitle("\n".join(short(text, 120) for text in (part.title, *warnings(part))), fontsize=10)
     return grid
 
 
-def log_ticks(axes: Mapping[Any, Any]) -> None:
-    """A logarithmic horizontal axis with plain numbers at 1, 2 and 5 or, over many decades, at 1."""
-    from matplotlib.ticker import LogLocator, NullLocator
+def log_ticks(axes: Mapping[Any, Any], name: str = "x") -> None:
+    """A logarithmic axis, x or y, with plain numbers at 1, 2 and 5 or, over many decades, at 1."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     for ax in axes.values():
-        ax.set_xscale("log")
-        low, high = ax.get_xlim()
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,)))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set(**{f"{name}scale": "log"})
+        axis, (low, high) = getattr(ax, f"{name}axis"), getattr(ax, f"get_{name}lim")()
+        wide = LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,))
+        axis.set_major_locator(wide if high > 4 * low else MaxNLocator(4))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter("{x:g}")
 
 
 def finished(axes: Mapping[Any, Any], remark: str = "") -> Any:
@@ -103,7 +125,8 @@ def finished(axes: Mapping[Any, Any], remark: str = "") -> Any:
             ax.set_ylabel("")
         labelled.add(line)
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
+            if len(handles) < MOST:
+                handles.setdefault(label, handle)
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", frameon=False, fontsize=9,
                   ncols=min(len(handles), int(figure.get_figwidth() / 1.4)), title=remark or None, title_fontsize=9)
     return figure

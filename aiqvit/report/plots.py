@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil
@@ -11,9 +12,13 @@ from typing import Any
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
 from aiqvit.report import style
+from aiqvit.report.cells import Key, cells
 from aiqvit.report.numbers import spread, values
-from aiqvit.report.panels import finished, log_ticks, matrix, pyplot, side_by_side, width
-from aiqvit.report.records import Comparable, Key, cells
+from aiqvit.report.panels import finished, log_ticks, matrix, pyplot, short, side_by_side, width
+from aiqvit.report.records import Comparable
+from aiqvit.report.shape import number
+
+MOST = 400  # units or layers in a panel
 
 
 def by_bits(part: Comparable) -> Any:
@@ -34,8 +39,8 @@ def by_bits(part: Comparable) -> Any:
                         spreads if any(spreads) else None, capsize=3, **_look(method, points[0][1]), linewidth=1.4)
         ax.set_xticks(range(len(bits)), bits)
         ax.set_xlim(-0.25, len(bits) - 0.75)
-        ax.set(title=model, xlabel="bits (weights/activations)", ylabel=label)
-    return finished(axes)
+        ax.set(title=short(model), xlabel="bits (weights/activations)", ylabel=label)
+    return finished(axes, _left_out(part))
 
 
 def by_minutes(part: Comparable) -> Any:
@@ -53,52 +58,56 @@ def by_minutes(part: Comparable) -> Any:
             ax.plot(minutes, mean(values(runs, metric)), linestyle="none", markersize=8,
                     **_look(method, runs))
         ax.margins(x=0.15)
-        ax.set(title=f"{model} {bits}", xlabel="minutes to quantize (log scale)", ylabel=label)
+        ax.set(title=short(f"{model} {bits}"), xlabel="minutes to quantize (log scale)", ylabel=label)
     log_ticks(axes)
-    return finished(axes)
+    return finished(axes, _left_out(part))
 
 
 def intervals(part: Comparable) -> Any:
     """The intervals that DFQ learned, by layer (AIQViT's Figure 4a), a panel a model and bit width."""
-    panels = {(model, bits): runs[0] for (model, _, _, bits), runs in _plain(part).items()
-              if any(entry.get("b1") for entry in runs[0]["log"])}
+    panels = {(model, bits): runs[0] for (model, _, _, bits), runs in _plain(part).items() if _bounds(runs[0])}
     if not panels:
         return None
     axes = matrix(part, panels)
     for (model, bits), ax in axes.items():
         record = panels[model, bits]
-        bounds = [pair for entry in record["log"]
-                  for pair in zip(entry.get("b1", ()), entry.get("b2", ()), strict=True)]
+        bounds = _bounds(record)
         layers = range(1, len(bounds) + 1)
         ax.bar(layers, [b2 - b1 for b1, b2 in bounds], bottom=[b1 for b1, _ in bounds], width=0.7,
                color=style.colour(record["spec"]["method"]), label=_title([record]))
         ax.set_xticks(list(layers)[:: ceil(len(bounds) / 12)])
-        ax.set(title=f"{model} {bits}", xlabel="attention layer", ylabel="attention weight, b1 to b2", ylim=(0, None))
-    return finished(axes)
+        ax.set(title=short(f"{model} {bits}"), xlabel="attention layer", ylabel="attention weight, b1 to b2",
+               ylim=(0, None))
+    return finished(axes, _left_out(part))
 
 
 def by_calibration(part: Comparable) -> Any:
-    """The metric against the number of calibration samples (AIQViT's Figure 4b), a line a method and bit width."""
-    series: dict[tuple[str, str, str, str], dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    """The metric against the number of calibration samples (AIQViT's Figure 4b), a line a method and bit width.
+
+    Other settings, weights or versions are lines of their own.
+    """
+    series: dict[Key, dict[int, list[Record]]] = defaultdict(dict)
     metric, label = style.headline(next((r["metrics"] for r in part.records if r["status"] == "done"), {}))
-    for r in part.records:
-        spec = r["spec"]
-        if r["status"] == "done" and spec["method"] != REFERENCE and values([r], metric):
-            made = spec.get("version") or spec.get("code")
-            alike = str([made, *sorted((k, v) for k, v in spec["settings"].items() if k != "images")])
-            series[spec["model"], spec["method"], spec["bits"], alike][r["calibration_images"]].append(r)
+    for (model, method, variant, bits), runs in _chosen(part).items():
+        if method != REFERENCE and values(runs, metric):
+            other = re.sub(r"(^|,)images=\d+(?=,|$)", "", variant).strip(",")
+            series[model, method, other, bits].setdefault(runs[0]["calibration_images"], runs)
     series = {where: sizes for where, sizes in series.items() if len(sizes) > 1}
     if not series:
         return None
     axes = side_by_side(part, list(dict.fromkeys(model for model, *_ in series)))
-    styles = dict(zip(sorted({bits for _, _, bits, _ in series}, key=width), ("-", "--", ":", "-.") * 9, strict=False))
-    for (model, method, bits, _), sizes in series.items():
+    styles = {bits: ("-", "--", ":", "-.")[i % 4] for i, bits in enumerate(sorted({b for *_, b in series}, key=width))}
+    for (model, method, other, bits), sizes in series.items():
+        if model not in axes:
+            continue
         xs, runs = sorted(sizes), next(iter(sizes.values()))
-        look = _look(method, runs) | {"label": f"{_title(runs)} {bits}"}
+        name = f"{_title(runs)} [{other}]" if other else _title(runs)
+        look = _look(method, runs) | {"label": short(f"{name} {bits}")}
         axes[model].plot(xs, [mean(values(sizes[x], metric)) for x in xs], styles[bits], **look)
         axes[model].set_xscale("log", base=2)
         axes[model].xaxis.set_major_formatter("{x:.0f}")
-        axes[model].set(title=model, xlabel="calibration samples (log scale)", ylabel=label)
+        axes[model].xaxis.set_minor_formatter("")
+        axes[model].set(title=short(model), xlabel="calibration samples (log scale)", ylabel=label)
     return finished(axes)
 
 
@@ -106,7 +115,7 @@ def by_block(part: Comparable) -> Any:
     """The loss of every unit before (dotted) and after (solid) reconstruction, in each method's own loss."""
     panels: dict[tuple[str, str], dict[str, Record]] = defaultdict(dict)
     for (model, method, _, bits), runs in _plain(part).items():
-        if any("loss_after" in entry for entry in runs[0]["log"]):
+        if _losses(runs[0]):
             panels[model, bits][method] = runs[0]
     if not panels:
         return None
@@ -115,17 +124,38 @@ def by_block(part: Comparable) -> Any:
         units: list[str] = []
         for method in style.order(panels[model, bits]):
             record = panels[model, bits][method]
-            log = [entry for entry in record["log"] if "loss_after" in entry]
-            units += [entry["unit"] for entry in log if entry["unit"] not in units]
-            at = [units.index(entry["unit"]) for entry in log]
-            after = [entry["loss_after" if entry.get("kept", True) else "loss_before"] for entry in log]
-            ax.plot(at, after, **_look(method, [record]))
-            ax.plot(at, [entry["loss_before"] for entry in log], linestyle=":", color=style.colour(method))
-        short = [unit.replace("blocks.", "").replace("layers.", "").replace("patch_embed", "patch") for unit in units]
-        ax.set_xticks(range(len(units)), short, rotation=90 if len(units) > 8 else 0)
-        ax.set_yscale("log")
-        ax.set(title=f"{model} {bits}", xlabel="unit (block)", ylabel="reconstruction loss")
-    return finished(axes, "dotted: before reconstruction, solid: after; each method in its own loss")
+            losses = _losses(record)
+            units += [unit for unit in losses if unit not in units]
+            at = [units.index(unit) for unit in losses]
+            ax.plot(at, [after for _, after in losses.values()], **_look(method, [record]))
+            ax.plot(at, [before for before, _ in losses.values()], linestyle=":", color=style.colour(method))
+        names = [unit.replace("blocks.", "").replace("layers.", "").replace("patch_embed", "patch") for unit in units]
+        step = ceil(len(units) / 60)
+        ax.set_xticks(range(0, len(units), step), [short(name, 24) for name in names[::step]],
+                      rotation=90 if len(units) > 8 else 0)
+        ax.set(title=short(f"{model} {bits}"), xlabel="unit (block)", ylabel="reconstruction loss")
+    log_ticks(axes, "y")
+    remarks = ["dotted: before reconstruction, solid: after; each method in its own loss", _left_out(part)]
+    return finished(axes, "\n".join(filter(None, remarks)))
+
+
+def _bounds(record: Record) -> list[tuple[float, float]]:
+    """The learned intervals of a run, layer by layer; what is no pair of numbers is left out."""
+    logged = ((entry.get("b1"), entry.get("b2")) for entry in record["log"][:MOST])
+    pairs = [pair for both in logged if all(isinstance(side, list) for side in both)
+             for pair in zip(*both, strict=False)]
+    return [(low, high) for low, high in (tuple(map(number, pair)) for pair in pairs[:MOST])
+            if low is not None and high is not None]
+
+
+def _losses(record: Record) -> dict[str, tuple[float, float]]:
+    """Unit -> loss before, and after where that was kept; those that a logarithmic axis can show."""
+    found = {}
+    for entry in record["log"][:MOST]:
+        before, after = number(entry.get("loss_before")), number(entry.get("loss_after"))
+        if before is not None and after is not None and before > 0 and after > 0:
+            found[str(entry.get("unit", ""))] = before, after if entry.get("kept", True) else before
+    return found
 
 
 FIGURES: dict[str, Callable[[Comparable], Any]] = {
@@ -134,13 +164,19 @@ FIGURES: dict[str, Callable[[Comparable], Any]] = {
 
 def _chosen(part: Comparable) -> dict[Key, list[Record]]:
     """The runs of each cell that ended well."""
-    return {key: done for key, runs in cells(part.records)[0].items()
+    return {key: done for key, runs in cells(part.records).items()
             if (done := [r for r in runs if r["status"] == "done"])}
 
 
 def _plain(part: Comparable) -> dict[Key, list[Record]]:
     """The same, without variants of methods."""
     return {key: runs for key, runs in _chosen(part).items() if not key[2]}
+
+
+def _left_out(part: Comparable) -> str:
+    """Says that there are variants, which would pass for the method itself."""
+    count = sum(bool(key[2]) for key in _chosen(part))
+    return f"{count} variants (other settings, weights or versions) are not drawn" if count else ""
 
 
 def _models(found: Mapping[Key, Any]) -> list[str]:
@@ -155,7 +191,7 @@ def _scored(part: Comparable) -> tuple[dict[Key, list[Record]], str, str]:
 
 
 def _title(runs: Sequence[Record]) -> str:
-    return runs[0]["label"].partition(" [")[0]
+    return short(runs[0]["label"].partition(" [")[0])
 
 
 def _look(method: str, runs: Sequence[Record]) -> dict[str, Any]:

@@ -1,25 +1,24 @@
-"""Records of results folders: read, sorted into parts that may share a table, one set of runs a cell."""
+"""Records of results folders: read, and sorted into parts that may share a table."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from aiqvit.harness.identity.labels import INPUTS, differing
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import line
+from aiqvit.io.names import file_name
 from aiqvit.io.text import missing
-from aiqvit.report.labels import label, variant
-
-NEEDED = {"spec", "metrics", "calibration_images", "times", "log", "scheme", "manifest", "data"}
-SPEC = {"task", "data", "model", "method", "settings", "preset", "bits", "seed", "limit"}
-DRAWN = ("seed", "calibration")  # what differs from seed to seed
-Key = tuple[str, str, str, str]  # model, method, variant, bits
+from aiqvit.report.labels import label
+from aiqvit.report.shape import lacking, shaped
 
 
 class Catalogue(Protocol):
@@ -30,6 +29,9 @@ class Catalogue(Protocol):
 
     def source(self, method: str, task: str) -> str:
         """The hash of today's source of both, empty when it cannot be known; `task` as in a spec."""
+
+    def preset(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The settings that the preset of a run's spec has today, empty when they say nothing about that run."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,15 @@ class Comparable:
     limit: int | None
     data: str  # start of the evaluated samples' digest where parts differ in nothing else, otherwise empty
     records: tuple[Record, ...]
+    mark: str = ""  # what tells the file names of two parts apart that would have the same
 
     @property
     def name(self) -> str:
-        """For a file name."""
+        """For a file name, different for each part."""
         limit = f"limit{self.limit}" if self.limit else ""
         protocol = "" if self.protocol == "unified" else self.protocol
-        return "-".join(filter(None, [self.task, self.preset, protocol, limit, self.data and f"data{self.data}"]))
+        data = f"data{self.data}" if self.data else ""
+        return file_name("-".join(filter(None, [self.task, self.preset, protocol, limit, data, self.mark])))
 
     @property
     def title(self) -> str:
@@ -60,9 +64,9 @@ class Comparable:
 def load(folders: Iterable[str | Path], catalogue: Catalogue) -> list[Record]:
     """Every record in the folders, each run once; a folder holds `runs/*.json`, or is that folder.
 
-    What is derived is added to each: its `label`, and `stale`, whether the source has changed since. Corrupt and
-    foreign files are named on stderr and left out. Raises `UserError` for a folder that is not there or when there is
-    no record at all.
+    What is derived is added to each: its `label`; `stale`, whether the source has changed since; `unlike`, how many of
+    its settings are not those of the preset. Corrupt and foreign files are named on stderr and left out. Raises
+    `UserError` for a folder that is not there or when there is no record at all.
     """
     found: dict[str, Record] = {}
     folders = [Path(folder) for folder in folders]
@@ -73,10 +77,10 @@ def load(folders: Iterable[str | Path], catalogue: Catalogue) -> list[Record]:
         store.folder = folder / "runs" if (folder / "runs").is_dir() else folder
         for path in sorted(store.folder.glob("*.json")):
             record = store.read(path.stem)
-            if record and (lacking := _missing(record)):
-                print(f"aiqvit: skipping {path}: it has no {', '.join(lacking)}", file=sys.stderr)
+            if record and (fault := lacking(record)):
+                print(line(f"aiqvit: skipping {path}: {fault}"), file=sys.stderr)
             elif record and found.get(record["id"], {}).get("status") != "done":
-                found[record["id"]] = _derived(record, catalogue)
+                found[record["id"]] = _derived(shaped(record), catalogue)
     if not found:
         raise UserError(f"no records in {', '.join(map(str, folders))}: run aiqvit.bench first, or name its --out")
     return sorted(found.values(), key=_age)
@@ -88,7 +92,7 @@ def parts(records: Sequence[Record]) -> list[Comparable]:
     for record in records:
         spec = record["spec"]
         if spec["method"] != REFERENCE:
-            protocol = spec["settings"].get("protocol", "unified")
+            protocol = str(spec["settings"].get("protocol", "unified"))
             groups.setdefault((*_place(spec), spec["preset"], protocol), []).append(record)
     references = [r for r in records if r["spec"]["method"] == REFERENCE]
     for record in references:
@@ -96,56 +100,32 @@ def parts(records: Sequence[Record]) -> list[Comparable]:
         if not any(key[:3] == place for key in groups):
             groups[(*place, "", "unified")] = []
     alike = Counter((task, *rest) for task, _, *rest in groups)
-    return [
+    found = [
         Comparable(task, preset, protocol, limit or None, data[:6] if alike[task, limit, preset, protocol] > 1 else "",
-             (*(r for r in references if _place(r["spec"]) == (task, data, limit)), *group))
+                   (*(r for r in references if _place(r["spec"]) == (task, data, limit)), *group))
         for (task, data, limit, preset, protocol), group in sorted(groups.items())
     ]
-
-
-def cells(records: Sequence[Record]) -> tuple[dict[Key, list[Record]], list[str]]:
-    """The runs of each cell, one a seed, all with the same settings and versions; and the ids of those left out.
-
-    Where a cell has runs with other settings or versions, the newest that ended well decides, and so within a seed.
-    """
-    groups: dict[Key, dict[str, list[Record]]] = {}
-    for record in records:
-        alike = json.dumps({k: v for k, v in record["spec"].items() if k not in DRAWN}, sort_keys=True)
-        groups.setdefault(key(record), {}).setdefault(alike, []).append(record)
-    chosen = {}
-    for where, versions in groups.items():
-        best = max(versions.values(), key=lambda group: max(map(_worth, group)))
-        by_seed = {r["spec"]["seed"]: r for r in sorted(best, key=_worth)}
-        chosen[where] = [by_seed[seed] for seed in sorted(by_seed)]
-    used = {r["id"] for group in chosen.values() for r in group}
-    return chosen, [r["id"] for versions in groups.values() for group in versions.values() for r in group
-                    if r["id"] not in used]
-
-
-def key(record: Record) -> Key:
-    """Where the record stands in a table."""
-    spec = record["spec"]
-    return spec["model"], spec["method"], variant(record), spec["bits"]
+    names = Counter(part.name.casefold() for part in found)  # some file systems know no case
+    return [part if names[part.name.casefold()] == 1 else replace(part, mark=_digest(where))
+            for part, where in zip(found, sorted(groups), strict=True)]
 
 
 def _derived(record: Record, catalogue: Catalogue) -> Record:
     spec = record["spec"]
+    settings = spec["settings"]
+    inputs = [name for name in settings if name.startswith(INPUTS)]
     return {**record, "label": label(record, catalogue.title(spec["method"])),
-            "stale": changed_since(record, catalogue.source(spec["method"], spec["task"]))}
-
-
-def _missing(record: Record) -> list[str]:
-    spec = record.get("spec")
-    return sorted(NEEDED - record.keys()) or sorted(SPEC - spec.keys() if isinstance(spec, dict) else SPEC)
+            "stale": changed_since(record, catalogue.source(spec["method"], spec["task"])),
+            "unlike": len([*differing(settings, catalogue.preset(spec)), *inputs])}
 
 
 def _place(spec: dict) -> tuple[str, str, int]:
     return spec["task"], spec["data"], spec["limit"] or 0
 
 
-def _worth(record: Record) -> tuple:
-    return record["status"] == "done", _age(record)
+def _digest(where: tuple) -> str:
+    return hashlib.sha256(repr(where).encode()).hexdigest()[:8]
 
 
 def _age(record: Record) -> tuple[str, str]:
-    return record.get("manifest", {}).get("started", ""), record["id"]
+    return str(record["manifest"].get("started", "")), record["id"]

@@ -36,4 +36,4 @@ def headline(metrics: Iterable[str]) -> tuple[str, str]:
     """The metric to draw, and its axis label with the unit."""
     metrics = [m for m in metrics if m not in ("images", "skipped")]
     key = next((name for name in UNITS if name in metrics), metrics[0] if metrics else "")
-    return key, UNITS.get(key, f"{key} (%)")
+    return key, UNITS.get(key, f"{key[:40]} (%)")

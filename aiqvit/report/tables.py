@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -13,12 +13,15 @@ from aiqvit.harness.identity.labels import variant
 from aiqvit.harness.identity.spec import Run
 from aiqvit.harness.store.records import Record, changed_since
 from aiqvit.interfaces import UserError
-from aiqvit.report import numbers
-from aiqvit.report.latex import escape
+from aiqvit.io import escape
+from aiqvit.io.names import file_name
+from aiqvit.report import footer, numbers
+from aiqvit.report.changed import changed
 from aiqvit.report.marks import marks
 from aiqvit.report.marks import notes as mark_notes
 from aiqvit.report.markup import pipe_table
 from aiqvit.report.published import changes
+from aiqvit.report.shape import shaped
 
 FORMATS = ("md", "csv", "tex")
 
@@ -36,13 +39,14 @@ class Table:
 
 
 def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], records: Mapping[str, Record],
-          grid: str = "", headlines: int = 1) -> Table:
+          grid: str = "", headlines: int = 1, typed: Collection[str] = ()) -> Table:
     """A row for each method and bits; for each model a column for each of the first `headlines` metrics.
 
-    `records` are by run id and hold every run of `runs`; `grid` is the name of the ablation that they make up, if any.
+    `records` are by run id and hold every run of `runs`; `grid` is the name of the ablation that they make up, if any,
+    and `typed` are the settings that were changed for all of it. The table's name says which settings differ.
     """
     shown = metrics[:headlines]
-    records = {run.spec.id: {**records[run.spec.id], "stale": changed_since(records[run.spec.id], run.source)}
+    records = {run.spec.id: {**shaped(records[run.spec.id]), "stale": changed_since(records[run.spec.id], run.source)}
                for run in runs}
     models = list(dict.fromkeys(r.spec.model for r in runs))
     cells: dict[tuple[str, str], dict[str, list[Record]]] = {}
@@ -59,7 +63,8 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
         rows.append([bits, method + mark, *values, _minutes(bits, row), *others])
         entries += [_numbers(bits, method, m, row[m], metrics) for m in models if m in row]
     limit = runs[0].spec.limit
-    name = "-".join(filter(None, [label, preset, grid, f"limit{limit}" if limit else ""]))
+    differing = changed(runs, typed if grid else None)
+    name = file_name("-".join(filter(None, [label, preset, grid, differing, f"limit{limit}" if limit else ""])))
     header = ["W/A", "Method", *(f"{m} {metric}" for m in models for metric in shown), "Minutes",
               *(f"{m} published" for m in beside)]
     used = [records[r.spec.id] for r in runs]
@@ -124,7 +129,7 @@ def _numbers(bits: str, method: str, model: str, records: Sequence[Record], metr
         row[f"{metric}_std"] = numbers.spread(values)
         row[f"{metric}_drop"] = _drop(done, metric)
     row["minutes"] = mean(r["times"]["quantize"] for r in done) / 60 if done else None
-    row["images"] = done[0]["metrics"]["images"] if done else None
+    row["images"] = done[0]["metrics"].get("images") if done else None
     row["calibration_images"] = records[0]["calibration_images"]
     row["run_ids"] = " ".join(r["id"] for r in records)
     row["marks"] = marks(records)
@@ -133,7 +138,7 @@ def _numbers(bits: str, method: str, model: str, records: Sequence[Record], metr
 
 def _caption(label: str, metric: str, preset: str, runs: Sequence[Run], records: Sequence[Record]) -> str:
     done = [r for r in records if r["status"] == "done"]
-    counts = _list(f"{r['metrics']['images']} of {r['data']['val']}" for r in done)
+    counts = _list(f"{r['metrics'].get('images', '?')} of {r['data'].get('val', '?')}" for r in done)
     calibration = _list(
         f"{run.label} {r['calibration_images']}"
         for run, r in zip(runs, records, strict=True)
@@ -160,14 +165,13 @@ def _notes(runs: Sequence[Run], records: Mapping[str, Record]) -> list[str]:
     for run in runs:
         record = records[run.spec.id]
         if record["status"] == "failed":
-            reason = (record["error"]["message"].strip() or record["error"]["type"]).splitlines()[0]
-            notes[f"failed: {run.spec.model}, {run.label}, {run.spec.bits}, seed {run.spec.seed}: {reason}"] = None
-        if record.get("data", {}).get("skipped"):
-            skipped = record["data"]["skipped"]
+            notes[f"failed: {run.spec.model}, {run.label}, {run.spec.bits}, seed {run.spec.seed}: "
+                  f"{footer.reason(record)}"] = None
+        if skipped := record["data"].get("skipped"):
             why = f" ({record['data']['why']})" if record["data"].get("why") else ""
             notes[f"skipped {len(skipped)} broken image files: {', '.join(skipped[:5])}{why}"] = None
-        notes |= dict.fromkeys(record.get("data", {}).get("notes", ()))
-    return [*notes, *mark_notes(records.values())]
+    found = list(records.values())
+    return [*notes, *footer.of_data(found), *footer.of_inputs(found), *mark_notes(found)]
 
 
 def _list(values: Any) -> str:
@@ -183,16 +187,17 @@ def render(table: Table, kind: str) -> str:
 
 def markdown(table: Table) -> str:
     """Columns padded, so that it reads well unrendered too; the caption first and the notes last."""
-    notes = ["", *(f"- {note}" for note in table.notes)] if table.notes else []
-    return "\n".join([table.caption, "", pipe_table([table.header, *table.rows], 2), *notes]) + "\n"
+    notes = ["", *(f"- {escape.markdown(note)}" for note in table.notes)] if table.notes else []
+    rows = [list(map(escape.markdown, row)) for row in (table.header, *table.rows)]
+    return "\n".join([escape.markdown(table.caption), "", pipe_table(rows, 2), *notes]) + "\n"
 
 
 def comma_separated(table: Table) -> str:
     """One line a cell of the table, every metric with its spread, unrounded."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(table.numbers[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table.numbers)
+    writer = csv.writer(text, lineterminator="\n")
+    for row in (table.numbers[0], *(entry.values() for entry in table.numbers)):
+        writer.writerow(map(escape.csv_cell, row))
     return text.getvalue()
 
 
@@ -203,13 +208,14 @@ def latex(table: Table) -> str:
         import pandas as pd
     except ImportError as error:
         raise UserError(f"LaTeX tables need {error.name}: pip install 'aiqvit[report]'") from error
-    frame = pd.DataFrame([map(escape, row) for row in table.rows], columns=list(map(escape, table.header)))
-    notes = "".join(f"\n% {note}" for note in table.notes)
+    header, *rows = (list(map(escape.latex, row)) for row in (table.header, *table.rows))
+    frame = pd.DataFrame(rows, columns=header)
+    notes = "".join(f"\n% {escape.latex(note)}" for note in table.notes)
     text = frame.style.hide(axis="index").to_latex(
         hrules=True,
         column_format="ll" + "r" * (len(table.header) - 2),
-        caption=" ".join(map(escape, [table.caption, *table.notes])),
-        label=f"tab:{table.name}",
+        caption=" ".join(map(escape.latex, [table.caption, *table.notes])),
+        label=f"tab:{file_name(table.name)}",
         position_float="centering",
     )
     return f"% needs \\usepackage{{booktabs}}{notes}\n{text}"

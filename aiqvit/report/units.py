@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from aiqvit.harness.store.records import Record
+from aiqvit.io.escape import markdown as escaped
+from aiqvit.report.shape import LONGEST, MANY
 
 
 def grid(record: Record) -> list[list[str]]:
@@ -12,8 +15,8 @@ def grid(record: Record) -> list[list[str]]:
     log = record["log"]
     if not log:
         return []
-    header = list(dict.fromkeys(key for entry in log for key in entry))
-    return [header, *([_text(entry.get(key, "")) for key in header] for entry in log)]
+    header = list(islice(dict.fromkeys(key for entry in log for key in entry), MANY))
+    return [[key[:LONGEST] for key in header], *([_text(entry.get(key, "")) for key in header] for entry in log)]
 
 
 def markdown(record: Record, label: str) -> str:
@@ -22,11 +25,15 @@ def markdown(record: Record, label: str) -> str:
         return ""
     lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     spec = record["spec"]
-    title = f"{spec['model']} {label} {spec['bits']} seed {spec['seed']}, by unit:"
-    return "\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
+    title = escaped(f"{spec['model']} {label} {spec['bits']} seed {spec['seed']}, by unit:")
+    return "\n".join([title, "", *(f"| {' | '.join(map(escaped, line))} |" for line in lines)]) + "\n"
 
 
 def _text(value: Any) -> str:
+    return _said(value)[:LONGEST]
+
+
+def _said(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -34,5 +41,5 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(_text, value))
     if isinstance(value, dict):  # {layer: [rank, shares]} or nested losses: the first number is what matters
-        return ", ".join(f"{key} {_text(v[0] if isinstance(v, list) else v)}" for key, v in value.items())
+        return ", ".join(f"{key} {_text(v[0] if isinstance(v, list) and v else v)}" for key, v in value.items())
     return str(value)

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from aiqvit.interfaces import UserError
 from aiqvit.registry import METHODS
 from aiqvit.report import published
 from tests.report.test_tables import make, table
@@ -40,6 +41,33 @@ def test_only_cells_of_a_doubtful_checkpoint_exceed_full_precision():
     later = {"AdaLog", "APHQ-ViT", "FIMA-Q", "LS-ViT", "GLF-Q"}
     for row in published.rows():
         assert ("augreg2" in row["note"]) == (row["model"] == "vit_base" and row["source"] in later)
+
+
+GOOD = "minmax,,imagenet,deit_tiny,3/3,top1,20.50,72.21,AIQViT,,"
+
+
+@pytest.mark.parametrize("row, place", [
+    (GOOD.replace("20.50", "nan"), "value"), (GOOD.replace("20.50", "1e999"), "value"),
+    (GOOD.replace("20.50", "-3"), "value"), (GOOD.replace("72.21", ""), "fp32"), (GOOD.replace("3/3", "3"), "bits"),
+    (GOOD.replace("minmax", ""), "method"), (GOOD.replace("deit_tiny", ""), "model"),
+    (GOOD.replace("top1", ""), "metric"),
+    (GOOD + ",more", "more than the headings"), ("minmax,,imagenet", "model"), (GOOD.replace("T,,", "T,7,"), "table"),
+    (GOOD, "a line above already")])
+def test_a_row_that_is_no_number_is_named_with_its_line(tmp_path, row, place):
+    path = tmp_path / "p.csv"
+    heads = published.PATH.read_text().splitlines()[0]
+    path.write_text("\n".join([heads, GOOD, row]) + "\n")
+    with pytest.raises(UserError, match=f"line 3: .*{place}"):
+        published.read(path)
+    path.write_text("\n".join([heads, GOOD]) + "\n")
+    assert [r["value"] for r in published.read(path)] == ["20.50"]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'a,"b\n', b"method\n" + b"x" * 200_000])
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path, content):
+    (tmp_path / "p.csv").write_bytes(content)
+    with pytest.raises(UserError):
+        published.read(tmp_path / "p.csv")
 
 
 def test_counts():

@@ -17,9 +17,20 @@ def label(title: str, settings: Mapping[str, Any], defaults: Mapping[str, Any], 
 
 def variant(settings: Mapping[str, Any], defaults: Mapping[str, Any], leave_out: Collection[str] = ()) -> str:
     """`dfq=off,rank=20`: the settings that differ, and bits of layers, in order, as they are typed."""
-    return ",".join(f"{name}={_typed(value)}" for name, value in settings.items()
-                    if name not in leave_out and (name.startswith(BITS) or name in defaults
-                                                  and _typed(value) != _typed(defaults[name])))
+    shown = {*differing(settings, defaults), *(name for name in settings if name.startswith(BITS))}
+    return ",".join(f"{name}={_typed(settings[name])}" for name in settings if name in shown and name not in leave_out)
+
+
+def differing(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that have a default and another value."""
+    return {name: value for name, value in settings.items()
+            if name in defaults and _typed(value) != _typed(defaults[name])}
+
+
+def inputs(settings: Mapping[str, Any]) -> str:
+    """`transform=crop 0.9`: how samples are prepared, where that is not the usual way; otherwise empty."""
+    return ",".join(f"{name.removeprefix(INPUTS)}={_typed(value)}" for name, value in settings.items()
+                    if name.startswith(INPUTS))
 
 
 def _typed(value: Any) -> str:
