@@ -22,7 +22,6 @@ from aiqvit.io.files import write_text
 from aiqvit.registry import METHODS, TASKS
 from aiqvit.report import marks, numbers, tables, units
 from aiqvit.report.numbers import text as defined
-from aiqvit.report.shape import shaped
 
 
 def bench(args: Namespace) -> int:
@@ -154,7 +153,6 @@ def _name(run: Run) -> str:
 
 
 def _line(run: Run, record: Record, fresh: bool, metrics: tuple[str, ...]) -> str:
-    record = shaped(record)
     if record["status"] == "failed":
         return f"{_name(run)}: FAILED, {record['error']['type']}: {record['error']['message']}"
     values = []

@@ -14,7 +14,6 @@ from aiqvit.report.cells import Key, unequal
 from aiqvit.report.layouts import FULL, Layout
 from aiqvit.report.published import printed, rows
 from aiqvit.report.records import Comparable
-from aiqvit.report.shape import KINDS, MANY
 
 
 def letters(table: Layout, methods: Mapping[str, tuple[str, str]]) -> dict[str, str]:
@@ -83,7 +82,7 @@ def reason(record: Record) -> str:
 
 def of_data(done: Sequence[Record]) -> list[str]:
     """What the tasks say about the data, each once."""
-    return list(dict.fromkeys(note for r in done for note in r["data"].get("notes", ())[:MANY]))
+    return list(dict.fromkeys(note for r in done for note in r["data"].get("notes", ())))
 
 
 def of_inputs(done: Sequence[Record]) -> list[str]:
@@ -125,7 +124,7 @@ def scheme_differences(records: Iterable[Record]) -> list[str]:
         title = record["label"].partition(" [")[0]
         if record["scheme"] and title not in titles:
             titles.append(title)
-        asked = dict(zip(KINDS, record["spec"]["bits"].split("/"), strict=True))
+        asked = dict(zip(("weight", "activation"), record["spec"]["bits"].split("/"), strict=True))
         for row in record["scheme"]:
             usual = str(row["bits"]) == asked[row["kind"]] or row["quantizer"] == "float"
             text = ("" if usual else f"{row['bits']} bit ") + row["quantizer"]
@@ -150,7 +149,7 @@ def versions(records: Iterable[Record]) -> str:
         manifest = record["manifest"]
         git = manifest.get("git") or {}
         commit = f"{git['commit'][:9]}{' with changes' if git.get('dirty') else ''}" if git.get("commit") else ""
-        named = {**manifest["packages"], "Python": manifest.get("python", ""), "commit": commit}
+        named = {**manifest.get("packages", {}), "Python": manifest.get("python", ""), "commit": commit}
         for name, version in named.items():
             if version:
                 found.setdefault(name, {})[version] = None

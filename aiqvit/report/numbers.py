@@ -8,6 +8,7 @@ from statistics import mean, stdev
 
 from aiqvit.harness.store.records import Record
 
+LARGEST = 1e12  # of a number on an axis
 UNDEFINED = "-"  # in a table, for a metric that no sample defines
 NOTE = f"{UNDEFINED}: undefined, there is nothing to score it by"
 
@@ -15,6 +16,12 @@ NOTE = f"{UNDEFINED}: undefined, there is nothing to score it by"
 def values(records: Iterable[Record], metric: str) -> list[float]:
     """The defined values of a metric of records that have it."""
     return [r["metrics"][metric] for r in records if isfinite(r["metrics"].get(metric, float("nan")))]
+
+
+def drawable(value: object) -> float | None:
+    """A logged value as a number that an axis can show, or None."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    return float(value) if good and isfinite(value) else None
 
 
 def changes(records: Iterable[Record], metric: str) -> list[float]:

@@ -13,10 +13,9 @@ from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
 from aiqvit.report import style
 from aiqvit.report.cells import Key, cells
-from aiqvit.report.numbers import spread, values
+from aiqvit.report.numbers import drawable, spread, values
 from aiqvit.report.panels import finished, log_ticks, matrix, pyplot, short, side_by_side, width
 from aiqvit.report.records import Comparable
-from aiqvit.report.shape import number
 
 MOST = 400  # units or layers in a panel
 
@@ -144,7 +143,7 @@ def _bounds(record: Record) -> list[tuple[float, float]]:
     logged = ((entry.get("b1"), entry.get("b2")) for entry in record["log"][:MOST])
     pairs = [pair for both in logged if all(isinstance(side, list) for side in both)
              for pair in zip(*both, strict=False)]
-    return [(low, high) for low, high in (tuple(map(number, pair)) for pair in pairs[:MOST])
+    return [(low, high) for low, high in (tuple(map(drawable, pair)) for pair in pairs[:MOST])
             if low is not None and high is not None]
 
 
@@ -152,7 +151,7 @@ def _losses(record: Record) -> dict[str, tuple[float, float]]:
     """Unit -> loss before, and after where that was kept; those that a logarithmic axis can show."""
     found = {}
     for entry in record["log"][:MOST]:
-        before, after = number(entry.get("loss_before")), number(entry.get("loss_after"))
+        before, after = drawable(entry.get("loss_before")), drawable(entry.get("loss_after"))
         if before is not None and after is not None and before > 0 and after > 0:
             found[str(entry.get("unit", ""))] = before, after if entry.get("kept", True) else before
     return found

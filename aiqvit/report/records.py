@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +13,9 @@ from aiqvit.harness.identity.labels import INPUTS, differing
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
-from aiqvit.io.escape import line
 from aiqvit.io.names import file_name
 from aiqvit.io.text import missing
 from aiqvit.report.labels import label
-from aiqvit.report.shape import lacking, shaped
 
 
 class Catalogue(Protocol):
@@ -77,10 +74,8 @@ def load(folders: Iterable[str | Path], catalogue: Catalogue) -> list[Record]:
         store.folder = folder / "runs" if (folder / "runs").is_dir() else folder
         for path in sorted(store.folder.glob("*.json")):
             record = store.read(path.stem)
-            if record and (fault := lacking(record)):
-                print(line(f"aiqvit: skipping {path}: {fault}"), file=sys.stderr)
-            elif record and found.get(record["id"], {}).get("status") != "done":
-                found[record["id"]] = _derived(shaped(record), catalogue)
+            if record and found.get(record["id"], {}).get("status") != "done":
+                found[record["id"]] = _derived(record, catalogue)
     if not found:
         raise UserError(f"no records in {', '.join(map(str, folders))}: run aiqvit.bench first, or name its --out")
     return sorted(found.values(), key=_age)

@@ -21,7 +21,6 @@ from aiqvit.report.marks import marks
 from aiqvit.report.marks import notes as mark_notes
 from aiqvit.report.markup import pipe_table
 from aiqvit.report.published import changes
-from aiqvit.report.shape import shaped
 
 FORMATS = ("md", "csv", "tex")
 
@@ -46,7 +45,7 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
     and `typed` are the settings that were changed for all of it. The table's name says which settings differ.
     """
     shown = metrics[:headlines]
-    records = {run.spec.id: {**shaped(records[run.spec.id]), "stale": changed_since(records[run.spec.id], run.source)}
+    records = {run.spec.id: {**records[run.spec.id], "stale": changed_since(records[run.spec.id], run.source)}
                for run in runs}
     models = list(dict.fromkeys(r.spec.model for r in runs))
     cells: dict[tuple[str, str], dict[str, list[Record]]] = {}
@@ -144,7 +143,7 @@ def _caption(label: str, metric: str, preset: str, runs: Sequence[Run], records:
         for run, r in zip(runs, records, strict=True)
         if r["status"] == "done" and not run.reference
     )
-    versions = _list(f"{k} {v}" for r in done for k, v in r["manifest"]["packages"].items())
+    versions = _list(f"{k} {v}" for r in done for k, v in r["manifest"].get("packages", {}).items())
     protocols = _list(getattr(run.method, "protocol", "unified") for run in runs if not run.reference)
     seeds = _list(run.spec.seed for run in runs if not run.reference)
     parts = [

@@ -7,7 +7,8 @@ from typing import Any
 
 from aiqvit.harness.store.records import Record
 from aiqvit.io.escape import markdown as escaped
-from aiqvit.report.shape import LONGEST, MANY
+
+LONGEST, MANY = 1000, 64  # characters of a text and columns that are shown
 
 
 def grid(record: Record) -> list[list[str]]:

@@ -10,7 +10,7 @@ from typing import Any
 WORDS = (b"nan", b"-1", b"1e999", b"0", b"99999999999999999999", b"\0", b"\xff\xfe", b"\n\n", b"\r", b",,", b"[" * 300,
          b'{"a":' * 300, b"../../x", b"/dev/zero", b"\x1b[2J", b"%s%n", b"=1+1", b"\xd9\xa3", b"\xed\xa0\x80", b'"',
          b"\xe2\x80\xae", b"PK\x03\x04", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"__import__('os')", b"cos\nsystem\n", b"\\")
-VALUES = (None, True, False, 0, -1, 1, 2**63, -(2**70), 10**300, 0.5, -0.0, 1e308, "", "x", "nan", "\0", "\u202e",
+VALUES = (None, True, False, 0, -1, 1, 2**63, -(2**70), 10**400, 0.5, -0.0, 1e308, "", "x", "nan", "\0", "\u202e",
           "a\nb", "../x", "x" * 5000, [], {}, [[[]]], {"": {}}, [1, "2", None], {"a": 1})
 
 

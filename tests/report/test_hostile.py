@@ -1,16 +1,21 @@
 """Text in records never becomes a path, markup or a formula, and no record that a store takes ends a report."""
 
+import contextlib
 import copy
 import csv
 import io
 import json
 import random
 import re
+from itertools import islice
 
 import pytest
 
 from aiqvit import figures, tables
 from aiqvit.catalogue import Registered
+from aiqvit.harness.identity.spec import run_id
+from aiqvit.harness.store.records import plain, sealed
+from aiqvit.harness.store.trust import revived
 from aiqvit.io.names import file_name
 from aiqvit.report import grid, latex, markup, page, plots, records, units
 from aiqvit.report import tables as bench_tables
@@ -43,7 +48,7 @@ def evil(text):
 
 
 def derived(made):
-    return records._derived(records.shaped(json.loads(json.dumps(made))), KNOWN)
+    return records._derived(revived(json.loads(json.dumps(made))), KNOWN)
 
 
 def hidden(text):
@@ -74,7 +79,7 @@ def test_text_is_escaped_in_every_output(text):
 def test_nothing_is_written_outside_the_folder(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
-    path = "/../../../ESCAPED/x$\\frac{$\n"
+    path = "/../../../ESCAPED/x$\\frac{$"
     made = [record(f"aiqvit{path}", f"m{path}", {"top1": 50.0}, log=LOG, task=f"imagenet-mini{path}", preset=f"p{path}",
                    protocol=path),
             record("aiqvit", "deit_tiny", {"top1": 50.0}, log=LOG, preset=f"p{path}", protocol=path)]
@@ -131,7 +136,7 @@ def test_figures_take_no_text_for_a_formula(text, tmp_path):
 
 JUNK = (*EVIL, 0, -1, 1e308, 10**30, 10**400, 0.5, float("inf"), True, False, None, [], {}, [None], {"a": {"b": [1]}},
         [1, "a"], "nan", "4/4", "99/99", list(range(50)))
-OPEN = ("log", "scheme", "manifest", "data", "coverage", "peak_mib", "defaults", "error")  # a store looks no deeper
+OPEN = ("log", "scheme", "manifest", "data", "coverage", "peak_mib", "defaults", "error", "spec", "metrics", "times")
 
 
 def mutated(rng, made):
@@ -150,9 +155,16 @@ def mutated(rng, made):
             place[rng.choice(EVIL)] = copy.deepcopy(rng.choice(JUNK))
         else:
             place[name] = copy.deepcopy(rng.choice(JUNK))
-    for name in ("log", "scheme"):
-        made[name] = [entry for entry in made[name] if isinstance(entry, dict)]
     return made
+
+
+def taken(rng, base):
+    """Mutated records that a store takes, each with the id that follows from its spec."""
+    while True:
+        made = mutated(rng, rng.choice(base))
+        with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):
+            made["id"] = run_id(plain(made["spec"]))
+            yield sealed(made)
 
 
 def test_no_record_that_a_store_takes_ends_a_report():
@@ -160,17 +172,17 @@ def test_no_record_that_a_store_takes_ends_a_report():
     base = [record(method, "deit_tiny", {"top1": 50.0}, bits=bits, log=LOG, coverage=COVERAGE)
             for method, bits in (("fp32", "32/32"), ("aiqvit", "4/4"), ("minmax", "3/3"), ("other", "8/8"))]
     base.append(record("qdrop", "deit_tiny", {}, status="failed"))
-    for number in range(60):
-        made = [{**mutated(rng, rng.choice(base)), "id": f"run-{number}{i}"} for i in range(5)]
+    for _ in range(60):
+        made = list(islice(taken(rng, base), 5))
         for part in records.parts(list(map(derived, made))):
-            for table_number in (1, 5):
-                shown = grid.ours(table_number, part, KNOWN.methods, beside=bool(number % 2))
+            for number, beside in ((1, False), (1, True), (5, False)):
+                shown = grid.ours(number, part, KNOWN.methods, beside)
                 for writer in (latex.snippet, markup.markdown, markup.html, markup.comma_separated):
                     assert not hidden(writer(shown))
             assert not any(hidden(units.markdown(one, one["label"])) for one in part.records)
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
-    few = [derived({**mutated(rng, one), "id": f"run-{i}"}) for i, one in enumerate(base * 2)]
+    few = list(map(derived, islice(taken(rng, base), 10)))
     assert page.render("t", records.parts(few), KNOWN.methods).count("<script>") == 1
 
 

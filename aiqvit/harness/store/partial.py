@@ -19,7 +19,7 @@ from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
 from aiqvit.harness.store.records import UNIT, plain
-from aiqvit.harness.store.schema import Seconds
+from aiqvit.harness.store.schema import Amount
 from aiqvit.interfaces import Checkpoint, UserError
 from aiqvit.io.escape import line
 from aiqvit.io.files import read_bytes, write_bytes
@@ -34,7 +34,7 @@ class Header(TypedDict):
     run: str
     unit: str
     source: str
-    seconds: Seconds  # that the run had taken in all, in all processes
+    seconds: Amount  # that the run had taken in all, in all processes
 
 
 class Partial(Checkpoint):

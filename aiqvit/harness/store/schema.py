@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Interval, Len
+from annotated_types import Interval, Len
 from pydantic import AfterValidator, ConfigDict, FiniteFloat, JsonValue, StringConstraints
 from typing_extensions import NotRequired, TypedDict
 
@@ -32,16 +32,24 @@ def _percent(metrics: dict[str, Any]) -> dict[str, Any]:
     return metrics
 
 
+def _short(settings: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(settings)) > 100_000:  # bits of every layer fit
+        raise ValueError("they are longer than those of any run")
+    return settings
+
+
 COUNTS = ("images", "skipped")  # metrics that are no percentages
 Name = Annotated[str, StringConstraints(max_length=200), AfterValidator(_printable)]
-Text = Annotated[str, StringConstraints(max_length=100_000)]
+Text = Annotated[str, StringConstraints(max_length=5_000)]
+Long = Annotated[str, StringConstraints(max_length=100_000)]
 Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]*$", max_length=64)]
-Count = Annotated[int, Interval(ge=0, le=2**53)]
-Seconds = Annotated[FiniteFloat, Ge(0)]
+Count = Annotated[int, Interval(ge=0, le=10**15)]
+Amount = Annotated[FiniteFloat, Interval(ge=0, le=1e12)]  # of seconds, of MiB
 Share = Annotated[FiniteFloat, Interval(ge=0, le=1)]
 Number = FiniteFloat | Literal["nan", "inf", "-inf"]  # JSON has no numbers for these
-Metrics = Annotated[dict[Name, int | Number], Len(0, 100), AfterValidator(_percent)]
-Settings = Annotated[dict[Name, JsonValue], Len(0, 200)]
+Whole = Annotated[int, Interval(ge=-(10**15), le=10**15)]
+Metrics = Annotated[dict[Name, Whole | Number], Len(0, 64), AfterValidator(_percent)]
+Settings = Annotated[dict[Name, JsonValue], Len(0, 200), AfterValidator(_short)]
 
 
 class Spec(TypedDict):
@@ -57,7 +65,7 @@ class Spec(TypedDict):
     preset: Name
     bits: Annotated[str, StringConstraints(pattern="^[0-9]{1,2}/[0-9]{1,2}$")]
     seed: Annotated[int, Interval(ge=0, lt=2**32)]
-    limit: Annotated[int, Ge(1)] | None
+    limit: Annotated[int, Interval(ge=1, le=10**15)] | None
     device: Name
     threads: Count
     version: NotRequired[Name]
@@ -115,7 +123,7 @@ class Manifest(TypedDict, total=False):
     __pydantic_config__ = MORE
     started: Annotated[str, StringConstraints(pattern=r"^[0-9T:.+Z-]{10,40}$")]
     python: Name
-    packages: dict[Name, Name]
+    packages: Annotated[dict[Name, Name], Len(0, 200)]
     git: Git | None
     device: Name
     source: Name | None
@@ -129,15 +137,15 @@ class Data(TypedDict, total=False):
     val: Count
     skipped: list[Text]
     why: Text
-    notes: list[Text]
+    notes: Annotated[list[Text], Len(0, 1_000)]
 
 
 class Error(TypedDict):
     """Why a run failed."""
 
     type: Name
-    message: Text
-    traceback: Text
+    message: Long
+    traceback: Long
 
 
 class Schema(TypedDict):
@@ -156,10 +164,10 @@ class Schema(TypedDict):
     calibration_images: Count
     range_images: NotRequired[Count]
     coverage: NotRequired[Covered]
-    times: dict[Name, Seconds]
-    peak_mib: NotRequired[dict[Name, Seconds]]
-    log: Annotated[list[Unit], Len(0, 100_000)]
-    scheme: Annotated[list[Sites], Len(0, 10_000)]
+    times: Annotated[dict[Name, Amount], Len(0, 64)]
+    peak_mib: NotRequired[Annotated[dict[Name, Amount], Len(0, 64)]]
+    log: Annotated[list[Unit], Len(0, 5_000)]
+    scheme: Annotated[list[Sites], Len(0, 2_000)]
     manifest: Manifest
     data: Data
     error: NotRequired[Error]
