@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cached_property
 
 from aiqvit.harness.identity.sources import code_hash
@@ -19,13 +18,7 @@ class Registered:
     @cached_property
     def methods(self) -> dict[str, tuple[str, str]]:
         """Registered name -> (title, note) in display order."""
-        found = {}
-        for name in METHODS.names():
-            try:
-                found[name] = METHODS.get(name).title, METHODS.get(name).note
-            except UserError as error:
-                print(f"aiqvit: {error}", file=sys.stderr)
-        return found
+        return {name: (METHODS.get(name).title, METHODS.get(name).note) for name in METHODS.usable("all")}
 
     def title(self, method: str) -> str:
         """See `Catalogue`."""

@@ -99,7 +99,7 @@ def test_killed_twenty_times_the_tables_are_those_of_an_undisturbed_run(start, t
     expected = contents(tmp_path / "undisturbed")
     assert len(expected["records"]) == 3 and all(r["status"] == "done" for r in expected["records"].values())
 
-    moments, kills, ended = random.Random(0), 0, []
+    moments, kills, ended = random.Random(0), 0, []  # noqa: S311 -- moments of kills, no secret
     while kills < KILLS or not ended or process.exitcode != 0:
         out = tmp_path / f"killed-{len(ended)}"
         process = start(out)

@@ -49,7 +49,7 @@ def test_threads_are_part_of_the_identity(bench):
 @pytest.mark.parametrize("flag", ("--workers", "--threads"))
 def test_less_than_one_is_refused(bench, flag, capsys):
     assert bench("one", flag, "0") == 2
-    assert f"{flag} 0: expected a number of at least 1" in capsys.readouterr().err
+    assert f"{flag} 0: expected a whole number from 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workers", ("1", "2"))
