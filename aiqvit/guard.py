@@ -23,11 +23,23 @@ from typing import Any
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
 from aiqvit.io.streams import lasting
+from aiqvit.plugins import survey
 from aiqvit.settings import SHOWN, read
+
+survey()  # before anything reads what packages say of themselves; worker processes import their command, and so this
 
 
 class Parser(ArgumentParser):
     """argparse whose errors are `UserError`, so that all wrong input is reported in one way."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, which takes `--flag=--` for a flag with an empty list."""
+        found = super().parse_args(args, namespace)
+        for action in self._actions:
+            value = getattr(found, action.dest, None)
+            if action.nargs is None and value is not action.default and value in ([], [[]]):
+                self.error(f"{action.option_strings[0]}: expected one argument")
+        return found
 
     def error(self, message: str) -> None:
         """Raise instead of printing the usage and exiting."""

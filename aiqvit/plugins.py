@@ -10,7 +10,7 @@ import io
 import sys
 from functools import cache
 from importlib import import_module
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution, EntryPoints, distributions
 from multiprocessing import parent_process
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ class Point(NamedTuple):
 @cache
 def say(text: str) -> None:
     """A line on standard error, once, and not in worker processes, whose parent has said it."""
-    if parent_process() is None:
+    if parent_process() is None and sys.stderr is not None:
         print(f"aiqvit: {line(text)}", file=sys.stderr, flush=True)
 
 
@@ -46,27 +46,42 @@ def reason(error: BaseException) -> str:
 
 
 def points(group: str) -> list[Point]:
-    """Entry points of one of `GROUPS`, by name; metadata that cannot be read is said and left out."""
-    found: dict[str, list[Point]] = _found()
-    return found[group]
+    """Entry points of one of `GROUPS`, by name."""
+    return survey()[group]
 
 
 @cache
-def _found() -> dict[str, list[Point]]:
+def survey() -> dict[str, list[Point]]:
+    """All entry points by group; metadata that cannot be read is said and left out, for the whole process."""
     found: dict[str, list[Point]] = {group: [] for group in GROUPS}
     seen: set[str] = set()
     for distribution in distributions():
-        owner = _owner(distribution)
-        if owner in seen:  # the first on the path is the one that is imported
-            continue
-        seen.add(owner)
         try:
-            for point in distribution.entry_points:
-                if point.group in found:
-                    found[point.group].append(Point(point.name, point.value, owner))
+            ours = [point for point in distribution.entry_points if point.group in found]
         except Exception as error:
-            say(f"{owner} is left out, its entry points cannot be read: {reason(error)}")
+            _hide_unreadable()
+            say(f"{_owner(distribution)} is left out, its entry points cannot be read: {reason(error)}")
+            continue
+        owner = _owner(distribution) if ours else ""
+        if owner not in seen:  # the first on the path is the one that is imported
+            for point in ours:
+                found[point.group].append(Point(point.name, point.value, owner))
+        seen.add(owner)
     return {group: sorted(listed) for group, listed in found.items()}
+
+
+@cache
+def _hide_unreadable() -> None:
+    """Let entry points that cannot be read be none: torch and others read all there are when they are imported."""
+    read: Any = Distribution.entry_points
+
+    def entry_points(self: Distribution) -> EntryPoints:
+        try:
+            return read.__get__(self)
+        except Exception:
+            return EntryPoints(())
+
+    Distribution.entry_points = property(entry_points)  # type: ignore[method-assign, assignment]
 
 
 def _owner(distribution: Distribution) -> str:

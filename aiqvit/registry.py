@@ -54,7 +54,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, str | type[T]] = {}
         self._owners: dict[str, str] = {}  # packages of names that are not built in
         self._aliases: dict[str, str] = {}
-        self._faults: dict[str, UserError] = {}  # of names whose class cannot be used
+        self._faults: dict[str, str] = {}  # of names whose class cannot be used
         self._read = False
 
     def register(self, name: str, target: str | type[T] | None = None, aliases: Iterable[str] = ()) -> Callable:
@@ -107,15 +107,15 @@ class Registry(Generic[T]):
         if name not in self.names():
             raise unknown(self.kind, name, self.names())
         if name in self._faults:
-            raise self._faults[name]
+            raise UserError(self._faults[name])
         target = self._entries[name]
         try:
             cls = imported(target) if isinstance(target, str) else target
             contract.require(cls, self.base)
         except UserError as error:
             owner = f" of {self._owners[name]}" if name in self._owners else ""
-            self._faults[name] = UserError(f"{self.kind} {name!r}{owner} cannot be used: {error}")
-            raise self._faults[name] from error
+            self._faults[name] = f"{self.kind} {name!r}{owner} cannot be used: {error}"
+            raise UserError(self._faults[name]) from error
         self._entries[name] = cls
         return cls
 

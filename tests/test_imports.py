@@ -26,7 +26,7 @@ ALLOWED = {
     "aiqvit.recon": ("aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
     "aiqvit.method": ("aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
     "aiqvit.baselines": ("aiqvit.baselines", "aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
-    "aiqvit.guard": ("aiqvit.interfaces", "aiqvit.io", "aiqvit.settings"),
+    "aiqvit.guard": ("aiqvit.interfaces", "aiqvit.io", "aiqvit.plugins", "aiqvit.settings"),
     "aiqvit.io": ("aiqvit.io", "aiqvit.interfaces"),
     "aiqvit.tasks.train": ("aiqvit.tasks", "aiqvit.guard", "aiqvit.bounds", "aiqvit.interfaces", "aiqvit.io",
                            "aiqvit.registry"),

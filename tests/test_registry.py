@@ -56,7 +56,7 @@ def test_unknown_name_gives_the_nearest(typed, hint):
 def test_collision_is_an_error_but_registering_again_is_not():
     found = fresh({"x": "a:A"})
     found.register("x", "a:A")
-    with pytest.raises(UserError, match=r"registered twice: a:A \(this program\) and b:B \(this program\); the first is kept"):
+    with pytest.raises(UserError, match=r"twice: a:A \(this program\) and b:B \(this program\); the first is kept"):
         found.register("x", "b:B")
     with pytest.raises(UserError, match="already taken"):
         found.register("y", "b:Y", aliases=["x"])

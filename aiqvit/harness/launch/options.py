@@ -80,7 +80,7 @@ def choose_methods(expression: str, settings: Iterable[str] = (), calib: int | N
         if not found:
             raise UserError(f"method {part!r}: expected NAME or NAME[key=value,...]")
         for name in METHODS.usable(found[1].strip()):
-            picked[name, (found[2] or "").replace(" ", "")] = METHODS.get(name)
+            picked[name, re.sub(r"\s*([,=])\s*", r"\1", found[2] or "").strip()] = METHODS.get(name)
     shared = [_pair(text) for text in settings]
     for key, _ in shared:
         have = [f for cls in picked.values() for f in kinds(cls)]
