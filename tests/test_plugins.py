@@ -153,9 +153,11 @@ def test_a_source_that_cannot_be_read_has_no_hash_and_no_traceback(what, registr
     assert len(code_hash(cls)) in (0, 12)
 
 
-@pytest.mark.parametrize(("what", "arguments"), [
-    ("exits", ["--list"]), ("binary", [*"--data mini --model mini_vit --bits 4/4 --preset smoke --threads 1".split(),
-                                       "--method", "minmax", "--dry-run"])], ids=["exits", "binary"])
+PLAN = ["--data", "mini", "--model", "mini_vit", "--bits", "4/4", "--preset", "smoke", "--threads", "1", "--dry-run"]
+
+
+@pytest.mark.parametrize(("what", "arguments"), [("exits", ["--list"]), ("binary", [*PLAN, "--method", "minmax"])],
+                         ids=["exits", "binary"])
 def test_commands_in_a_process_of_their_own(what, arguments, tmp_path):
     broken(tmp_path, what)
     paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])

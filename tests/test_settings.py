@@ -17,8 +17,8 @@ from aiqvit.interfaces import Method, UserError
 from aiqvit.registry import METHODS
 from aiqvit.settings import bounded, fitting, kinds, read, typed, words
 
-NO_NUMBERS = ("nan", "inf", "-inf", "1e309", "1" + "0" * 30, "-1", "", "1_0", "\u0663", "\uff11", "0x10", "1e", "+", "--",
-              "1 2", "9" * 5000, "\x1b[31m", "\u00bd", "2147483648")
+NO_NUMBERS = ("nan", "inf", "-inf", "1e309", "1" + "0" * 30, "-1", "", "1_0", "\u0663", "\uff11", "0x10", "1e", "+",
+              "--", "1 2", "9" * 5000, "\x1b[31m", "\u00bd", "2147483648")
 FIELDS = [(name, field) for name in METHODS.names() for field, kind in kinds(METHODS.get(name)).items()
           if not words(kind).startswith(("on or off", "a text")) and " or " not in words(kind)]
 
@@ -96,7 +96,8 @@ def test_a_type_without_bounds_has_those_of_any_number_when_typed_and_must_be_fi
 @pytest.mark.parametrize(("kind", "text"), [
     (Count, "a whole number from 1 to 2147483647"), (Share, "a number from 0 to 1"), (Finite, "a number"),
     (Part, "a number above 0 and at most 1"), (bool, "on or off"), (Literal["a", "b", "c"], "a, b or c"),
-    (Ranks, "1 to 32 of: a whole number from 1 to 65536"), (Count | None, "a whole number from 1 to 2147483647 or none"),
+    (Ranks, "1 to 32 of: a whole number from 1 to 65536"),
+    (Count | None, "a whole number from 1 to 2147483647 or none"),
     (bounded(tuple[int, ...]), "a comma list of: a whole number from 0 to 2147483647"),
 ])
 def test_types_in_words(kind, text):
