@@ -13,7 +13,8 @@ import threading
 from collections.abc import Sequence
 from os.path import expanduser
 
-from aiqvit.guard import Parser, guarded
+from aiqvit.bounds import Count, Gpus, Threads, Workers
+from aiqvit.guard import Parser, guarded, number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,19 +36,23 @@ def parser() -> argparse.ArgumentParser:
     add("--transform", metavar="KEY=VALUE,...", help="mean, std, crop, size, interpolation of pictures, any of them, "
         "instead of what the weights or timm say (imagenet)")
     add("--weights", type=expanduser, help="weights of the one model chosen: safetensors, pth, pt or bin")
-    add("--calib", type=int, help="calibration images of every method (default: what each method says)")
-    add("--limit", type=int, help="evaluate on this many images only; such tables are marked")
-    add("--batch-size", type=int, default=32, help="images at once in evaluation (default: %(default)s)")
+    add("--calib", type=number(Count), help="calibration images of every method (default: what each method says)")
+    add("--limit", type=number(Count), help="evaluate on this many images only; such tables are marked")
+    add("--batch-size", type=number(Count), default=32, help="images at once in evaluation (default: %(default)s)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: %(default)s)")
-    add("--workers", type=int, default=1, help="runs side by side, each in its own process (default: %(default)s)")
+    add("--workers", type=number(Workers), default=1,
+        help="runs side by side, each in its own process (default: %(default)s)")
     add("--launcher", default="local", help="local, or ray for a cluster (default: %(default)s)")
     add("--ray-address", help="a running Ray cluster, for example auto (default: one is started here)")
-    add("--gpus-per-run", type=float, help="of a Ray cluster, fractions allowed (default: 1 with a GPU, otherwise 0)")
-    add("--threads", type=int, help="CPU threads of a run, which change its last digits (default: cores / workers)")
+    add("--gpus-per-run", type=number(Gpus),
+        help="of a Ray cluster, fractions allowed (default: 1 with a GPU, otherwise 0)")
+    add("--threads", type=number(Threads),
+        help="CPU threads of a run, which change its last digits (default: cores / workers)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="hyper-parameter of every method that has it")
     add("--out", type=expanduser, default="results", help="folder of records and tables (default: %(default)s)")
     add("--format", help="tables to write: comma list of md, csv, tex (default: all)")
-    add("--save-images", type=int, metavar="N", help="draw what fp32 and each new run predict on N images (coco)")
+    add("--save-images", type=number(Count), metavar="N",
+        help="draw what fp32 and each new run predict on N images (coco)")
     add("--units", action="store_true", help="print what each method did to each unit: losses, ranks, intervals")
     add("--partial", action="store_true", help="take models of which parts stay in full precision; tables mark them")
     add("--force", action="store_true", help="run again what is finished")
@@ -82,9 +87,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(argv: Sequence[str]) -> int:
     """What the command line asks for; returns the exit code."""
     args = read(argv)
+    if args.list:
+        from aiqvit import listing
+
+        return listing.show()
     from aiqvit import command  # here, so that --help imports no torch
 
-    return command.show_names() if args.list else command.bench(args)
+    return command.bench(args)
 
 
 def _terminated(*_: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -11,7 +10,6 @@ from aiqvit.harness.identity.sources import code_hash
 from aiqvit.harness.identity.spec import version_text
 from aiqvit.harness.launch.options import MethodSpec
 from aiqvit.interfaces import Task, UserError
-from aiqvit.io.escape import line
 from aiqvit.registry import METHODS, TASKS
 
 
@@ -24,13 +22,7 @@ class Registered:
     @cached_property
     def methods(self) -> dict[str, tuple[str, str]]:
         """Registered name -> (title, note) in display order."""
-        found = {}
-        for name in METHODS.names():
-            try:
-                found[name] = METHODS.get(name).title, METHODS.get(name).note
-            except UserError as error:
-                print(line(f"aiqvit: {error}"), file=sys.stderr)
-        return found
+        return {name: (METHODS.get(name).title, METHODS.get(name).note) for name in METHODS.usable("all")}
 
     def title(self, method: str) -> str:
         """See `Catalogue`."""

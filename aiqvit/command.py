@@ -19,7 +19,6 @@ from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line, terminal
 from aiqvit.io.files import write_text
-from aiqvit.registry import METHODS, TASKS
 from aiqvit.report import marks, numbers, tables, units
 from aiqvit.report.numbers import text as defined
 
@@ -56,23 +55,6 @@ def to_request(args: Namespace) -> Request:
     request = Request(settings=tuple(args.set), **typed)
     request.check()
     return request
-
-
-def show_names() -> int:
-    """Print tasks, and methods with their titles and settings."""
-    print(line("tasks: " + ", ".join(TASKS.names())))
-    print("methods:")
-    for name in METHODS.names():
-        try:
-            cls = METHODS.get(name)
-        except UserError as error:  # another package's broken method must not hide the others
-            print(f"  {line(str(error))}")
-            continue
-        print(f"  {line(f'{name}: {cls.title}')}\n"
-              f"      {line(', '.join(f'{f.name}={f.default}' for f in fields(cls)))}")
-        if cls.grids:
-            print(f"      grids: {line(', '.join(cls.grids))}")
-    return 0
 
 
 def _formats(text: str | None) -> list[str]:

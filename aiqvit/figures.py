@@ -12,7 +12,8 @@ from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
-from aiqvit.guard import Parser, guarded
+from aiqvit.bounds import BitWidth, Whole
+from aiqvit.guard import Parser, guarded, number
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
 from aiqvit.io.names import file_name
@@ -39,8 +40,9 @@ def parser() -> argparse.ArgumentParser:
         help="of figure softmax: data folder, or mini (default: %(default)s)")
     add("--model", default="mini_vit", help="of figure softmax (default: %(default)s)")
     add("--weights", type=expanduser, help="of figure softmax: weights file of the model")
-    add("--layer", type=int, default=0, help="of figure softmax: attention layer from 0 (default: %(default)s)")
-    add("--bits", type=int, default=3, help="of figure softmax (default: %(default)s)")
+    add("--layer", type=number(Whole), default=0,
+        help="of figure softmax: attention layer from 0 (default: %(default)s)")
+    add("--bits", type=number(BitWidth), default=3, help="of figure softmax (default: %(default)s)")
     return p
 
 
@@ -83,12 +85,10 @@ def _softmax(args: argparse.Namespace) -> Any:
     from aiqvit.registry import TASKS
     from aiqvit.report import panels
 
-    if not 2 <= args.bits <= 8:
-        raise UserError(f"--bits {args.bits}: expected 2 to 8")
     task = TASKS.get(args.task)(args.data)
     subject = task.load(task.resolve(args.model)[0], args.weights)
     taps = attention.post_softmax(task, subject)
-    if not 0 <= args.layer < len(taps):
+    if args.layer >= len(taps):
         raise UserError(f"--layer {args.layer}: {subject.name} has attention layers 0 to {len(taps) - 1}")
     rows = [(row.method, f"{row.label}\nsquared error of AV {100 * row.error:.2g} %", row.values)
             for row in attention.levels(taps[args.layer], args.bits)]

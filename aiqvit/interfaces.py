@@ -39,7 +39,7 @@ class Bits:
     def parse(cls, text: str) -> Bits:
         """Read `"4/4"`, or `"W4A4"`, as weights/activations. Raises `UserError` for what is not supported."""
         parts = re.sub(r"^w(\d+)[/_-]?a(\d+)$", r"\1/\2", text.strip().lower()).split("/")
-        good = len(parts) == 2 and all(p.isdecimal() and len(p) <= 2 for p in parts)
+        good = len(parts) == 2 and all(p.isascii() and p.isdecimal() and len(p) <= 2 for p in parts)
         if not (good and 2 <= int(parts[0]) <= 8 and (2 <= int(parts[1]) <= 8 or int(parts[1]) in (16, 32))):
             raise UserError(f"bits {text!r}: expected weights/activations, each from 2 to 8, for example 4/4; "
                             "activations may also be 16 or 32 (weight-only, 4/32)")
@@ -168,6 +168,7 @@ class Method:
     A subclass sets `title` (the name in tables), `images` (how many calibration images it wants) and
     implements `quantize`. `presets` maps `smoke`, `quick`, `paper` to the fields that they change, `grids` the name of
     an ablation (`--grid NAME`) to variants of the method, each as typed between brackets, "" the method as it is.
+    The type of a field may have bounds (`aiqvit.bounds`): a value out of them is a `UserError` when the method is made.
     """
 
     title: ClassVar[str]
@@ -176,6 +177,12 @@ class Method:
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
     version: ClassVar[int] = 1  # raise it when the numbers change; tests/reference.csv catches who forgets
     images: int
+
+    def __post_init__(self) -> None:
+        """Check the fields against their types; a method with a `__post_init__` of its own calls this one first."""
+        from aiqvit.settings import check_fields  # here, because it stands on this module
+
+        check_fields(self)
 
     def quantize(self, job: Job) -> nn.Module:
         """Return the quantized model, ready to evaluate; may change `job.model` in place.

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
+from aiqvit.bounds import Count, Number, Part, Ranks, Rate, Share, Whole
 from aiqvit.interfaces import Job, Method, UserError
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantLayer
@@ -70,41 +71,42 @@ class AIQViT(Method):
                           "head=on", "protocol=paper"),
     }
 
-    images: int = 1024  # calibration images
-    batch: int = 24
-    search_steps: int = 2000  # rank search, a unit
-    steps: int = 6000  # reconstruction, a unit
+    images: Count = 1024  # calibration images
+    batch: Count = 24
+    search_steps: Whole = 2000  # rank search, a unit
+    steps: Whole = 6000  # reconstruction, a unit
     lowrank: bool = True
     dfq: bool = True
     curriculum: bool = True
     softmax: Literal["uniform", "log_sqrt2"] = "uniform"  # where dfq is off; log_sqrt2 is RepQ-ViT's
-    ranks: tuple[int, ...] = (20, 40, 60, 80, 100)  # the paper's set is not known
+    ranks: Ranks = (20, 40, 60, 80, 100)  # the paper's set is not known
     full_rank: bool = False  # add min(out, in) to the candidates; ours
-    rank: int = 0  # fixed rank; 0 searches
+    rank: Whole = 0  # fixed rank; 0 searches
     form: Literal["merged", "outside", "qllm"] = "merged"  # readings of Eq. 9
     inherit: bool = False  # go on from the searched A and B instead of starting again
-    drop_path: float = 0.1  # of a candidate in the search
-    second_order: float = 0.0  # step of DARTS's second-order gradient for the rank scores; 0 takes the first order
+    drop_path: Share = 0.1  # of a candidate in the search
+    second_order: Rate = 0.0  # step of DARTS's second-order gradient for the rank scores; 0 takes the first order
     decoding: Literal["affine", "intzp", "zero_low"] = "affine"  # of DFQ
     loss: Literal["token", "tokenwise", "relative", "mse", "frobenius"] = "frobenius"  # that of Eq. 10; others are ours
     ranges: Literal["token", "own"] = "own"  # error that sets ranges per tensor; token: each token in its own units
     target: Literal["fp_of_fp", "fp_of_q"] = "fp_of_fp"  # fp_of_q is Eq. 10 read literally
     order: Literal["reparam_then_recon", "recon_then_reparam"] = "reparam_then_recon"
     head: bool = False  # reconstruct a head that is one layer too: with one token an image it overfits
-    alpha_rate: float = 3e-4  # Adam on the rank scores (DARTS's; a short search needs more)
-    weight_rate: float = 0.03  # Adam on A and B, relative to their natural sizes (`LowRank.trainables`)
-    scale_rate: float = 0.02  # Adam on activation scales and DFQ bounds, in levels by which an end of the range moves
-    weight_scale_rate: float = 0.01  # the same for weight scales; 0 keeps them
-    pace_start: float = 0.5  # lambda_0 of Eq. 17
-    pace_grow: float = 1.0  # share of the steps after which lambda is 1; the paper's is all of them
-    refresh: int = 10  # how often samples are ranked again
+    alpha_rate: Rate = 3e-4  # Adam on the rank scores (DARTS's; a short search needs more)
+    weight_rate: Rate = 0.03  # Adam on A and B, relative to their natural sizes (`LowRank.trainables`)
+    scale_rate: Rate = 0.02  # Adam on activation scales and DFQ bounds, in levels by which an end of the range moves
+    weight_scale_rate: Rate = 0.01  # the same for weight scales; 0 keeps them
+    pace_start: Part = 0.5  # lambda_0 of Eq. 17
+    pace_grow: Share = 1.0  # share of the steps after which lambda is 1; the paper's is all of them
+    refresh: Count = 10  # how often samples are ranked again
     put_back: bool = True  # bring a unit back as it was where its loss rose
-    init_images: int = 64  # images that set the ranges
-    focus_images: int = 8  # of these, how many search the DFQ interval
+    init_images: Count = 64  # images that set the ranges
+    focus_images: Count = 8  # of these, how many search the DFQ interval
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized, as in I&S-ViT
-    memory_gb: float = 4.0  # captured activations beyond this go to disk
+    memory_gb: Number = 4.0  # captured activations beyond this go to disk
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.dfq and self.softmax != "uniform":
             raise UserError(f"softmax={self.softmax} takes the place of DFQ: set dfq=off too")
 

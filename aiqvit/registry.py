@@ -6,20 +6,24 @@
 
 Built-in names stand in the tables of `baselines/__init__.py` and `tasks/__init__.py`. Another package adds its own
 with an entry point of the group `aiqvit.methods` or `aiqvit.tasks`; a script adds one with `METHODS.register(...)`.
+What is wrong with another package's costs its own rows and one line on standard error.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
+from aiqvit import contract
 from aiqvit.interfaces import Method, Task, UserError
+from aiqvit.plugins import imported, points, say
 
 T = TypeVar("T")
+NAME = re.compile(r"(?!all$)[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}")  # fit for lists, globs, brackets and run ids
 
 
 def unknown(kind: str, name: str, names: Iterable[str]) -> UserError:
@@ -48,18 +52,20 @@ class Registry(Generic[T]):
         """`table` is a lazy `"module:NAME"` dictionary, `group` an entry point group; both are read on first use."""
         self.kind, self.base, self.table, self.group = kind, base, table, group
         self._entries: dict[str, str | type[T]] = {}
+        self._owners: dict[str, str] = {}  # packages of names that are not built in
         self._aliases: dict[str, str] = {}
+        self._faults: dict[str, str] = {}  # of names whose class cannot be used
         self._read = False
 
     def register(self, name: str, target: str | type[T] | None = None, aliases: Iterable[str] = ()) -> Callable:
         """Add a class or a `"module:Class"` under `name`; without `target`, a decorator for the class.
 
-        Raises `UserError` when the name or an alias is taken by something else.
+        Raises `UserError` when the name or an alias is taken by something else, or no name.
         """
         if target is None:
             return lambda cls: self.register(name, cls, aliases)
         self._load_tables()
-        self._add(name, target)
+        self._add(name, target, "this program")
         for alias in aliases:
             if alias in self._entries or self._aliases.get(alias, name) != name:
                 raise UserError(f"{self.kind} alias {alias!r} is already taken")
@@ -67,7 +73,7 @@ class Registry(Generic[T]):
         return target
 
     def names(self) -> list[str]:
-        """All names in display order, aliases left out."""
+        """All names in display order, aliases left out; importing nothing."""
         self._load_tables()
         return list(self._entries)
 
@@ -76,25 +82,52 @@ class Registry(Generic[T]):
         names = self.names()
         return choose(self.kind, self._aliases.get(pattern, pattern), names)
 
-    def get(self, name: str) -> type[T]:
-        """Import and return the class. Raises `UserError` for an unknown name or a class of another kind."""
-        name = self.match(name)[0]
-        target = self._entries[name]
-        if isinstance(target, str):
-            module, _, attribute = target.partition(":")
-            try:
-                target = getattr(import_module(module), attribute)
-            except (ImportError, AttributeError) as error:
-                raise UserError(f"{self.kind} {name!r} cannot be imported from {target!r}: {error}") from error
-            self._entries[name] = target
-        if not (isinstance(target, type) and issubclass(target, self.base)):
-            raise UserError(f"{self.kind} {name!r}: {target!r} is not a subclass of {self.base.__name__}")
-        return target
+    def usable(self, pattern: str) -> list[str]:
+        """As `match`, but other packages' names whose class cannot be used are left out, with a line on stderr each.
 
-    def _add(self, name: str, target: str | type[T]) -> None:
+        Raises `UserError` when nothing is left: what is wrong with the first.
+        """
+        matched, found, faults = self.match(pattern), [], []
+        for name in matched:
+            try:
+                if name in self._owners:
+                    self.get(name)
+                found.append(name)
+            except UserError as error:
+                faults.append(error)
+        if not found:
+            raise faults[0]
+        for error in faults:
+            say(str(error))
+        return found
+
+    def get(self, name: str) -> type[T]:
+        """Import and return the class. Raises `UserError` for an unknown name, or a class that cannot be used."""
+        name = self._aliases.get(name, name)
+        if name not in self.names():
+            raise unknown(self.kind, name, self.names())
+        if name in self._faults:
+            raise UserError(self._faults[name])
+        target = self._entries[name]
+        try:
+            cls = imported(target) if isinstance(target, str) else target
+            contract.require(cls, self.base)
+        except UserError as error:
+            owner = f" of {self._owners[name]}" if name in self._owners else ""
+            self._faults[name] = f"{self.kind} {name!r}{owner} cannot be used: {error}"
+            raise UserError(self._faults[name]) from error
+        self._entries[name] = cls
+        return cls
+
+    def _add(self, name: str, target: str | type[T], owner: str = "") -> None:
+        if not NAME.fullmatch(name):
+            raise UserError(f"{name!r} of {owner} is no name for a {self.kind}: expected letters, digits and _.+-")
         known = self._entries.setdefault(name, target)
         if known is not target and known != target or name in self._aliases:
-            raise UserError(f"{self.kind} {name!r} is registered twice: {self._aliases.get(name, known)} and {target}")
+            raise UserError(f"{self.kind} {name!r} is registered twice: {self._aliases.get(name, known)} "
+                            f"({self._owners.get(name, 'built in')}) and {target} ({owner}); the first is kept")
+        if owner and known is target:
+            self._owners.setdefault(name, owner)
 
     def _load_tables(self) -> None:
         if self._read:
@@ -104,9 +137,11 @@ class Registry(Generic[T]):
             module, _, attribute = self.table.partition(":")
             for name, target in getattr(import_module(module), attribute).items():
                 self._add(name, target)
-        if self.group:
-            for point in sorted(entry_points(group=self.group), key=lambda p: p.name):
-                self._add(point.name, point.value)
+        for point in points(self.group) if self.group else ():
+            try:
+                self._add(point.name, point.target, point.owner)
+            except UserError as error:
+                say(str(error))
 
 
 METHODS: Registry[Method] = Registry("method", Method, "aiqvit.baselines:METHODS", "aiqvit.methods")

@@ -6,13 +6,15 @@ Each line is a time beside the full-precision time of the same work, best of sev
 from __future__ import annotations
 
 import copy
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import timm
 import torch
 from torch import nn
 
+from aiqvit.guard import Parser, guarded
 from aiqvit.harness.run.memory import keep_freed_memory
 from aiqvit.interfaces import Bits, Job
 from aiqvit.quant.surgery import quant_layers
@@ -87,8 +89,9 @@ def show(title: str, seconds: dict[str, float]) -> None:
         print(f"  {name:<26} {value:8.3f} s  {value / first:6.2f} x")
 
 
-def main() -> None:
-    """Measure and print."""
+def run(argv: Sequence[str]) -> int:
+    """Measure and print; returns the exit code."""
+    Parser(prog="aiqvit.speed", description="Measure speed as ratios; there is nothing to set.").parse_args(argv)
     keep_freed_memory()
     torch.manual_seed(0)
     model = timm.create_model("deit_tiny_patch16_224").eval().requires_grad_(False)
@@ -97,7 +100,14 @@ def main() -> None:
     show("calibration on 32 images", calibration(model, images[:32]))
     show("evaluation of 64 images, batch 32", evaluation(model, images))
     show("4 steps on one block, batch 16", step(model, images[:16]))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return guarded(lambda: run(arguments), arguments=arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

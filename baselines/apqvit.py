@@ -16,13 +16,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
+from aiqvit.bounds import Count, Factor, Tries, Whole
 from aiqvit.families.opening import open_model, quantize_model
-from aiqvit.interfaces import Job, Method
+from aiqvit.interfaces import Job, Method, UserError
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantLayer
 from aiqvit.quant.observers import MinMax, Shrink
@@ -51,16 +53,21 @@ class APQViT(Method):
         "smoke": {"images": 4, "steps": 4, "rounds": 1, "score_images": 2},
     }
 
-    images: int = 32
-    start: float = 0.01  # least multiple of the base scale
-    end: float = 1.2
-    steps: int = 100
-    stride: int = 1  # 8, 4, 2: only every so many candidates at first, then at half the stride beside the best; 1: all
-    rounds: int = 3
-    rho: float = 0.5  # share of a sample's smallest contributions that is left out
-    score_images: int = 0  # images that score a candidate; 0: all
+    images: Count = 32
+    start: Factor = 0.01  # least multiple of the base scale
+    end: Factor = 1.2
+    steps: Tries = 100
+    stride: Count = 1  # 8, 4, 2: every so many candidates at first, then at half the stride beside the best; 1: all
+    rounds: Tries = 3
+    rho: Annotated[float, Interval(ge=0, lt=1)] = 0.5  # share of a sample's smallest contributions that is left out
+    score_images: Whole = 0  # images that score a candidate; 0: all
     unsigned: bool = True  # unsigned codes for inputs that are never negative (behind a ReLU); off: symmetric
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.start >= self.end:
+            raise UserError(f"start={self.start}: expected a number below end={self.end}")
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: the score at the end, seconds."""

@@ -30,6 +30,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
+from aiqvit.bounds import Count, Number, Rate, Share, Whole
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.observers import WEIGHT_FRACTIONS, FocusGrid, Observer, PercentileMSE, Shrink
 from aiqvit.quant.quantizers import Float, Uniform
@@ -59,16 +60,16 @@ class BRECQ(Method):
         "smoke": {"images": 8, "batch": 4, "steps": 3, "scale_steps": 2, "init_images": 4, "elements": 2**12},
     }
 
-    images: int = 1024
-    batch: int = 32
-    steps: int = 20000  # rounding, a unit
-    scale_steps: int = 5000  # activation scales alone, a unit, after rounding; joint training has none
-    rounding_rate: float = 1e-3  # Adam on alpha
-    scale_rate: float = 4e-5  # Adam on activation scales in joint training
-    second_rate: float = 4e-4  # the same in the second phase
-    level_rate: float = 0.0  # the same in levels by which an end of the range moves, for short schedules; 0: scale_rate
-    penalty: float = 0.01  # lambda of the rounding regulariser
-    warm_up: float = 0.2  # fraction of the steps without it
+    images: Count = 1024
+    batch: Count = 32
+    steps: Whole = 20000  # rounding, a unit
+    scale_steps: Whole = 5000  # activation scales alone, a unit, after rounding; joint training has none
+    rounding_rate: Rate = 1e-3  # Adam on alpha
+    scale_rate: Rate = 4e-5  # Adam on activation scales in joint training
+    second_rate: Rate = 4e-4  # the same in the second phase
+    level_rate: Rate = 0.0  # the same in levels by which an end of the range moves, for short schedules; 0: scale_rate
+    penalty: Number = 0.01  # lambda of the rounding regulariser
+    warm_up: Share = 0.2  # fraction of the steps without it
     joint: bool = True  # rounding and activation scales at once
     inputs: Literal["quantized", "fp"] = "quantized"  # of joint training
     softmax: Literal["output", "own"] = "output"  # error by which the range of post-Softmax activations is searched
@@ -77,13 +78,13 @@ class BRECQ(Method):
     reparam: bool = True  # ranges of post-LayerNorm activations found by channel, then reparameterized
     loss: Literal["mse", "relative", "tokenwise", "token", "fisher"] = "mse"
     ranges: Literal["own", "token"] = "own"  # error that sets ranges of activations; token: each in its own units
-    damping: float = 1.0  # added to |gradient| by fisher
+    damping: Number = 1.0  # added to |gradient| by fisher
     head: bool = True  # reconstruct a head that is one layer too
     put_back: bool = True  # bring a unit back as it was where its loss rose
-    init_images: int = 64  # images that set the ranges
-    elements: int = 2**18  # values of an activation tensor on which its range is searched
+    init_images: Count = 64  # images that set the ranges
+    elements: Whole = 2**18  # values of an activation tensor on which its range is searched
     protocol: Literal["unified", "paper"] = "unified"  # paper: image not quantized, first and last layer 8 bit
-    memory_gb: float = 4.0
+    memory_gb: Number = 4.0
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, seconds."""

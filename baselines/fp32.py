@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from aiqvit.bounds import Whole
 from aiqvit.interfaces import Job, Method
 
 
@@ -14,7 +15,7 @@ class FullPrecision(Method):
     """Quantizes nothing and needs no calibration images."""
 
     title = "Full precision"
-    images: int = 0
+    images: Whole = 0
 
     def quantize(self, job: Job) -> nn.Module:
         """Return the model unchanged."""

@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
+from aiqvit.bounds import Count, Fractions, Number, Rate, Whole
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.observers import WEIGHT_FRACTIONS, PercentileMSE
 from aiqvit.quant.quantizers import Float, ShiftUniformLog2, Uniform
@@ -40,20 +41,20 @@ class ISViT(Method):
         "smoke": {"images": 8, "batch": 4, "steps": 2, "high_bit_steps": 2, "init_images": 4},
     }
 
-    images: int = 1024
-    batch: int = 64
-    steps: int = 1000  # a unit and stage
-    high_bit_steps: int = 200  # the same from 6-bit weights on
-    rate: float = 4e-5  # Adam on weights and biases
-    fractions: tuple[float, ...] = WEIGHT_FRACTIONS
+    images: Count = 1024
+    batch: Count = 64
+    steps: Whole = 1000  # a unit and stage
+    high_bit_steps: Whole = 200  # the same from 6-bit weights on
+    rate: Rate = 4e-5  # Adam on weights and biases
+    fractions: Fractions = WEIGHT_FRACTIONS
     official_levels: bool = False
     loss: Literal["mse", "relative", "tokenwise", "token"] = "mse"
     ranges: Literal["own", "token"] = "own"  # error that sets ranges per tensor; token: each in its own units
     head: bool = True  # reconstruct a head that is one layer too
     put_back: bool = True  # bring a unit back as it was where its loss rose in a stage
-    init_images: int = 64  # images that set the ranges
+    init_images: Count = 64  # images that set the ranges
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
-    memory_gb: float = 4.0
+    memory_gb: Number = 4.0
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, seconds."""

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from aiqvit.bounds import Count
 from aiqvit.families.opening import quantize_model
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.observers import MinMax as Range
@@ -28,7 +29,7 @@ class MinMax(Method):
     title: ClassVar[str] = "MinMax"
     presets: ClassVar[dict[str, dict]] = {"smoke": {"images": 4}}
 
-    images: int = 32
+    images: Count = 32
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`."""

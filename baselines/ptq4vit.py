@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aiqvit.bounds import Count, Factor, Tries, Whole
 from aiqvit.families.opening import quantize_model
-from aiqvit.interfaces import Job, Method
+from aiqvit.interfaces import Job, Method, UserError
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantConv2d, QuantLayer, QuantProduct
 from aiqvit.quant.observers import MinMax
@@ -46,19 +47,24 @@ class PTQ4ViT(Method):
         "smoke": {"images": 4, "steps": 6, "rounds": 1, "score_rows": 64, "score_images": 2},
     }
 
-    images: int = 32
-    start: float = 0.01  # eq_alpha: least multiple of the base scale
-    end: float = 1.2  # eq_beta
-    steps: int = 100  # eq_n
-    rounds: int = 3
+    images: Count = 32
+    start: Factor = 0.01  # eq_alpha: least multiple of the base scale
+    end: Factor = 1.2  # eq_beta
+    steps: Tries = 100  # eq_n
+    rounds: Tries = 3
     metric: Metric = "hessian"
     probe: Probe = "sampled"  # loss behind the gradients
     twin: bool = True  # twin quantizers post-Softmax and post-GELU; off: plain ones
     official_sum: bool = False
-    score_rows: int = 0  # tokens that score a candidate of a Linear, drawn at random; 0: all
-    score_images: int = 0  # images' worth of maps that score one of an attention product or a convolution; 0: all
+    score_rows: Whole = 0  # tokens that score a candidate of a Linear, drawn at random; 0: all
+    score_images: Whole = 0  # images' worth of maps that score one of an attention product or a convolution; 0: all
     unsigned: bool = True  # unsigned codes for inputs that are never negative (behind a ReLU); off: symmetric
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.start >= self.end:
+            raise UserError(f"start={self.start}: expected a number below end={self.end}")
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: seconds."""

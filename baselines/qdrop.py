@@ -22,6 +22,7 @@ from typing import ClassVar, Literal
 from aiqvit.baselines.brecq import ported
 from torch import nn
 
+from aiqvit.bounds import Count, Number, Rate, Share, Tries, Whole
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
 from aiqvit.quant.observers import RangeAndZero, Shrink
@@ -45,15 +46,15 @@ class QDrop(Method):
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20},
     }
 
-    images: int = 1024
-    batch: int = 32
-    steps: int = 20000  # a unit
-    rounding_rate: float = 1e-3  # Adam on alpha
-    scale_rate: float = 4e-5  # Adam on activation scales
-    level_rate: float = 0.0  # the same in levels by which an end of the range moves, for short schedules; 0: scale_rate
-    drop: float = 0.5  # share of elements not quantized while training
-    penalty: float = 0.01  # lambda of the rounding regulariser
-    warm_up: float = 0.2  # fraction of the steps without it
+    images: Count = 1024
+    batch: Count = 32
+    steps: Whole = 20000  # a unit
+    rounding_rate: Rate = 1e-3  # Adam on alpha
+    scale_rate: Rate = 4e-5  # Adam on activation scales
+    level_rate: Rate = 0.0  # the same in levels by which an end of the range moves, for short schedules; 0: scale_rate
+    drop: Share = 0.5  # share of elements not quantized while training
+    penalty: Number = 0.01  # lambda of the rounding regulariser
+    warm_up: Share = 0.2  # fraction of the steps without it
     loss: Literal["mse", "relative", "tokenwise", "token"] = "mse"
     ranges: Literal["own", "token"] = "own"  # error that sets ranges of activations; token: each in its own units
     softmax: Literal["output", "own"] = "output"  # error by which the range of post-Softmax activations is searched
@@ -62,11 +63,11 @@ class QDrop(Method):
     reparam: bool = True  # ranges of post-LayerNorm activations found by channel, then reparameterized
     head: bool = True  # reconstruct a head that is one layer too; logits are compared by their KL divergence
     put_back: bool = True  # bring a unit back as it was where its loss rose
-    init_images: int = 256  # images that set the ranges
-    elements: int = 2**14  # values of an activation tensor on which its range is searched
-    widths: int = 100  # ranges tried, where both signs occur with every zero-point
+    init_images: Count = 256  # images that set the ranges
+    elements: Whole = 2**14  # values of an activation tensor on which its range is searched
+    widths: Tries = 100  # ranges tried, where both signs occur with every zero-point
     protocol: Literal["unified", "paper"] = "unified"  # paper: image not quantized, first and last layer 8 bit
-    memory_gb: float = 4.0
+    memory_gb: Number = 4.0
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, seconds."""

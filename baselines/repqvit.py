@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from aiqvit.bounds import Count, Fractions
 from aiqvit.families.opening import quantize_model
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.observers import PercentileMSE
@@ -29,8 +30,8 @@ class RepQViT(Method):
     title: ClassVar[str] = "RepQ-ViT"
     presets: ClassVar[dict[str, dict]] = {"smoke": {"images": 4}}
 
-    images: int = 32
-    fractions: tuple[float, ...] = (0.999, 0.9999, 0.99999)
+    images: Count = 32
+    fractions: Fractions = (0.999, 0.9999, 0.99999)
     official_levels: bool = False
 
     def quantize(self, job: Job) -> nn.Module:

@@ -10,6 +10,7 @@ input, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from aiqvit.guard import Parser, guarded
+from aiqvit.bounds import THREADS_A_CORE, Count, Part, Seed, Size, Threads, Widths
+from aiqvit.guard import Parser, guarded, number
 from aiqvit.interfaces import UserError
 from aiqvit.registry import TASKS
 
@@ -145,15 +147,15 @@ def parser() -> argparse.ArgumentParser:
     add("--data", type=expanduser,
         help="data folder, or mini (default: the task's usual folder if it exists, otherwise mini)")
     add("--out", type=expanduser, help="folder of best.safetensors and last.pt (default: runs/TASK)")
-    add("--epochs", type=int, default=200, help="(default: %(default)s)")
-    add("--batch-size", type=int, default=16, help="(default: %(default)s)")
-    add("--rate", type=float, default=1e-3, help="Adam's learning rate at the start (default: %(default)s)")
-    add("--dim", type=int, help="width of the attention (default: 512; 32 on the mini data)")
-    add("--widths", type=_widths,
+    add("--epochs", type=number(Count), default=200, help="(default: %(default)s)")
+    add("--batch-size", type=number(Count), default=16, help="(default: %(default)s)")
+    add("--rate", type=number(Part), default=1e-3, help="Adam's learning rate at the start (default: %(default)s)")
+    add("--dim", type=number(Size), help="width of the attention (default: 512; 32 on the mini data)")
+    add("--widths", type=number(Widths),
         help="features of each level (default: 32,64,128,256,512; 32,64,128 on the mini data)")
-    add("--seed", type=int, default=0, help="(default: %(default)s)")
+    add("--seed", type=number(Seed), default=0, help="(default: %(default)s)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)")
-    add("--threads", type=int, help="CPU threads (default: all cores)")
+    add("--threads", type=number(Threads), help="CPU threads (default: all cores)")
     return p
 
 
@@ -167,24 +169,11 @@ def shown(task: PointTask, metrics: dict[str, float]) -> str:
     return ", ".join(f"{key} {metrics[key]:.2f}" for key in task.metrics)
 
 
-def _widths(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and 1 <= int(part[:9]) <= 65536 for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r}, expected whole numbers from 1 to 65536, for example 32,64,128")
-    return tuple(map(int, parts))
-
-
 def _check(args: argparse.Namespace) -> None:
     """Raise `UserError` for what the command line cannot mean."""
-    for name, most in (("epochs", 2**31 - 1), ("batch_size", 2**31 - 1), ("threads", 1024), ("dim", 65536)):
-        if (value := getattr(args, name)) is not None and not 1 <= value <= most:
-            flag = name.replace("_", "-")
-            raise UserError(f"--{flag} {value}: expected a number of at least 1 and at most {most}")
-    if not 0 <= args.seed < 2**32:
-        raise UserError(f"--seed {args.seed}: expected a whole number from 0 to {2**32 - 1}")
-    if not 0 < args.rate <= 1:
-        raise UserError(f"--rate {args.rate}: expected a number above 0 and at most 1, for example 1e-3")
-    if not re.fullmatch(r"cpu|cuda(:\d{1,4})?", args.device):
+    if (args.threads or 1) > (most := THREADS_A_CORE * (os.cpu_count() or 1)):
+        raise UserError(f"--threads {args.threads}: expected at most {most}, {THREADS_A_CORE} times the cores here")
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", args.device):
         raise UserError(f"--device {args.device}: expected cpu, cuda or cuda:INDEX")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if args.device != "cpu" and int(args.device.partition(":")[2] or 0) >= count:

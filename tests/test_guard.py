@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from aiqvit import bench, figures, tables
-from aiqvit.guard import Parser, guarded
+from aiqvit.bounds import Count
+from aiqvit.guard import Parser, guarded, number
 from aiqvit.interfaces import UserError
 from aiqvit.report import __main__ as report
 
@@ -69,8 +70,8 @@ def test_what_cannot_be_encoded_gets_a_likeness(encoding, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, write_through=True))
     assert guarded(lambda: print("71.2 ± 0.1 — 漢 \udcff") or 0) == 0
     text = raw.getvalue().decode(encoding)
-    assert text.startswith("71.2 ") and text.rstrip().endswith("?")
-    assert encoding != "ascii" or text == "71.2 +- 0.1 - ? ?\n"
+    assert text.startswith("71.2 ") and text.rstrip().endswith("\\udcff")
+    assert encoding != "ascii" or text == "71.2 +- 0.1 - ? \\udcff\n"
 
 
 class Full(io.StringIO):
@@ -103,6 +104,53 @@ def test_the_work_goes_on_when_nobody_reads(number, monkeypatch):
     assert guarded(fails(UserError("x"))) == 2
 
 
+@pytest.mark.parametrize("text", ["\x1b[31mred", "a\x07b", "\u202eright", "\x9b2J", "a\x00b", "\u2066x", "\x7f"])
+def test_nothing_that_is_shown_steers_the_terminal(text, capsys):
+    def work():
+        print(f"0 %\r1 %\t{text}")
+        raise UserError(f"no {text}\nat all")
+
+    assert guarded(work) == 2
+    out, err = capsys.readouterr()
+    assert out.startswith("0 %\r1 %\t") and err.startswith("aiqvit: no ") and err.endswith("at all\n")
+    assert all(c.isprintable() for c in out.replace("\r", "").replace("\t", "").rstrip("\n") + err.rstrip("\n"))
+    with pytest.raises(UserError):
+        Parser(prog="x").parse_args([text])
+
+
+def test_a_stream_that_closes_in_the_middle(monkeypatch):
+    stream, done = io.StringIO(), []
+
+    def work():
+        print("a line")
+        stream.close()
+        print("another")
+        done.append(sys.stdout.isatty())
+        return 0
+
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert guarded(work) == 0 and done == [False]
+
+
+def test_a_closed_standard_stream_gives_its_number_to_no_file(tmp_path):
+    code = ("import os; from aiqvit.io.streams import make_lasting; make_lasting(); "
+            f"os._exit(open({str(tmp_path / 'record')!r}, 'w').fileno())")
+    for end in (">&-", "2>&-", "<&- >&- 2>&-"):
+        assert run(f"{sys.executable} -c \"{code}\" {end}").returncode > 2
+
+
+def test_an_end_that_something_called_for_is_said(capsys):
+    assert guarded(fails(SystemExit(3))) == 1
+    assert "called for an end of the program with exit code 3" in capsys.readouterr().err
+    assert guarded(fails(SystemExit(0))) == 0
+
+
+def test_no_folder_for_temporary_files(monkeypatch, capsys):
+    monkeypatch.setattr("tempfile.gettempdir", fails(FileNotFoundError("No usable temporary directory")))
+    assert guarded(fails(ZeroDivisionError("x"))) == 1
+    assert "stopped by an error that was not foreseen, ZeroDivisionError: x" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("end", ["| head -1", ">&-", ">/dev/full", ">&- 2>&-"])
 def test_streams_that_are_closed(end):
     done = run(f"{sys.executable} -m aiqvit.bench --list {end}")
@@ -112,7 +160,7 @@ def test_streams_that_are_closed(end):
 def test_mistyped_flags():
     parser = Parser(prog="x")
     parser.add_argument("--method")
-    parser.add_argument("--limit", type=int)
+    parser.add_argument("--limit", type=number(Count))
     for arguments, message in ((["--limit", "many"], "--limit many: expected a whole number"),
                                (["--methods", "x"], "did you mean --method?"), (["--method"], "expected one argument"),
                                (["x"], "unrecognized arguments: x")):

@@ -9,21 +9,27 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"aiqvit": "aiqvit", "baselines": "aiqvit.baselines", "tasks": "aiqvit.tasks"}  # at the top -> import name
 FILES = [p for folder in FOLDERS for p in sorted((ROOT / folder).rglob("*.py"))]
 
-UP_TO_TRANSFORMS = ("aiqvit.transforms", "aiqvit.quant", "aiqvit.interfaces")
+UP_TO_TRANSFORMS = ("aiqvit.transforms", "aiqvit.quant", "aiqvit.interfaces", "aiqvit.bounds")
+SETTINGS = ("aiqvit.bounds", "aiqvit.settings")
 
 # the first prefix that a module has decides which prefixes of our own it may import
 ALLOWED = {
-    "aiqvit.interfaces": (),
-    "aiqvit.registry": ("aiqvit.interfaces", "aiqvit.io"),
+    "aiqvit.bounds": (),
+    "aiqvit.interfaces": ("aiqvit.settings",),  # lazily, when a method is made
+    "aiqvit.settings": ("aiqvit.bounds", "aiqvit.interfaces", "aiqvit.io"),
+    "aiqvit.plugins": ("aiqvit.interfaces", "aiqvit.io"),
+    "aiqvit.contract": ("aiqvit.interfaces", "aiqvit.plugins", "aiqvit.settings"),
+    "aiqvit.registry": ("aiqvit.interfaces", "aiqvit.io", "aiqvit.plugins", "aiqvit.contract"),
     "aiqvit.quant": ("aiqvit.quant", "aiqvit.interfaces"),
     "aiqvit.transforms": ("aiqvit.transforms", "aiqvit.quant", "aiqvit.interfaces"),
-    "aiqvit.families": ("aiqvit.families", *UP_TO_TRANSFORMS),
+    "aiqvit.families": ("aiqvit.families", "aiqvit.plugins", *UP_TO_TRANSFORMS),
     "aiqvit.recon": ("aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
     "aiqvit.method": ("aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
     "aiqvit.baselines": ("aiqvit.baselines", "aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
-    "aiqvit.guard": ("aiqvit.interfaces", "aiqvit.io"),
+    "aiqvit.guard": ("aiqvit.interfaces", "aiqvit.io", "aiqvit.plugins", "aiqvit.settings"),
     "aiqvit.io": ("aiqvit.io", "aiqvit.interfaces"),
-    "aiqvit.tasks.train": ("aiqvit.tasks", "aiqvit.guard", "aiqvit.interfaces", "aiqvit.io", "aiqvit.registry"),
+    "aiqvit.tasks.train": ("aiqvit.tasks", "aiqvit.guard", "aiqvit.bounds", "aiqvit.interfaces", "aiqvit.io",
+                           "aiqvit.registry"),
     "aiqvit.tasks": ("aiqvit.tasks", "aiqvit.interfaces", "aiqvit.registry", "aiqvit.io", "aiqvit.quant.products",
                      "aiqvit.quant.anatomy", "aiqvit.families.family"),  # the last two for families of a task's own
     "aiqvit.harness.identity": ("aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.io", "aiqvit.__version__",
@@ -33,7 +39,7 @@ ALLOWED = {
                            "aiqvit.families.opening", "aiqvit.quant.card", "aiqvit.quant.coverage",
                            "aiqvit.interfaces", "aiqvit.io"),
     "aiqvit.harness": ("aiqvit.harness", "aiqvit.families.opening", "aiqvit.quant.policy", "aiqvit.interfaces",
-                       "aiqvit.registry", "aiqvit.io"),
+                       "aiqvit.registry", "aiqvit.plugins", "aiqvit.io", *SETTINGS),
     "aiqvit.report.__main__": ("aiqvit",),  # a command
     "aiqvit.report": ("aiqvit.report", "aiqvit.harness.identity", "aiqvit.harness.store", "aiqvit.interfaces",
                       "aiqvit.io"),

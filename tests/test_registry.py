@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+from dataclasses import dataclass
 
 import pytest
 
 from aiqvit import registry
 from aiqvit.interfaces import Method, UserError
+from aiqvit.plugins import Point
 from aiqvit.registry import METHODS, TASKS, Registry
 
 
@@ -55,7 +56,7 @@ def test_unknown_name_gives_the_nearest(typed, hint):
 def test_collision_is_an_error_but_registering_again_is_not():
     found = fresh({"x": "a:A"})
     found.register("x", "a:A")
-    with pytest.raises(UserError, match="registered twice: a:A and b:B"):
+    with pytest.raises(UserError, match=r"twice: a:A \(this program\) and b:B \(this program\); the first is kept"):
         found.register("x", "b:B")
     with pytest.raises(UserError, match="already taken"):
         found.register("y", "b:Y", aliases=["x"])
@@ -65,8 +66,12 @@ def test_decorator_and_wrong_class():
     found = fresh()
 
     @found.register("mine")
+    @dataclass(frozen=True)
     class Mine(Method):
         """A method."""
+
+        title = "Mine"
+        images: int = 1
 
     assert found.get("mine") is Mine
     found.register("text", "aiqvit.interfaces:UserError")
@@ -78,8 +83,8 @@ def test_decorator_and_wrong_class():
 
 
 def test_entry_points_of_other_packages(monkeypatch):
-    point = EntryPoint("theirs", "aiqvit.baselines.fp32:FullPrecision", "aiqvit.methods")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    point = Point("theirs", "aiqvit.baselines.fp32:FullPrecision", "package 'third'")
+    monkeypatch.setattr(registry, "points", lambda group: [point] if group == "aiqvit.methods" else [])
     found = fresh(table=None, group="aiqvit.methods")
     assert found.names() == ["theirs"]
     assert found.get("theirs").title == "Full precision"

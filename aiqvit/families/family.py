@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from operator import attrgetter
 
 from torch import nn
 
 from aiqvit.families import FAMILIES
 from aiqvit.interfaces import UserError
+from aiqvit.plugins import imported, points, say
 from aiqvit.quant.anatomy import Anatomy, anatomy_of, under
 
 GELUS = {"gelu": "gelu", "gelutanh": "gelu", "quickgelu": "gelu", "quickgelumodule": "gelu"}
@@ -57,15 +57,28 @@ def find(cls: type, what: str) -> Callable[[nn.Module], object] | None:
 
 @cache
 def _table() -> dict[str, str]:
-    return {**{point.name: point.value for point in entry_points(group="aiqvit.families")}, **FAMILIES}
+    table = dict(FAMILIES)
+    for name, target, owner in points("aiqvit.families"):
+        if table.setdefault(name, target) != target:
+            say(f"the family {target} of {owner} is left out: {name!r} has {table[name]}")
+    return table
 
 
 @cache
 def _family(module: str) -> Family | None:
     if (target := _table().get(module)) is None:
         return None
-    home, _, attribute = target.partition(":")
-    return getattr(import_module(home), attribute)
+    if module in FAMILIES:
+        home, _, attribute = target.partition(":")
+        return getattr(import_module(home), attribute)
+    try:
+        found = imported(target)
+        wrong = "" if isinstance(found, Family) else f"{target!r} is no Family"
+    except UserError as error:
+        wrong = str(error)
+    if wrong:
+        say(f"the family of {module!r} is left out: {wrong}")
+    return None if wrong else found
 
 
 def activation(module: nn.Module, name: str = "") -> str:

@@ -84,7 +84,8 @@ def start(name: str) -> nn.Module:
     trained = load_file(imagenet.weights("mini_swin"))
     state = convert_backbone(timm_to_original(trained))
     missing, unexpected = model.backbone.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
-    assert not unexpected and all(k.startswith("norm") or k.endswith("position_index") for k in missing), missing
+    if unexpected or not all(k.startswith("norm") or k.endswith("position_index") for k in missing):
+        raise ValueError(f"the backbone does not fit: missing {missing}, unexpected {unexpected}")
     spread_gains(model.backbone)
     return model.train()
 

@@ -48,7 +48,7 @@ def test_training_goes_on_with_the_same_numbers(name, modelnet, shapenet, tmp_pa
     ("arguments", "message"),
     [
         (["--data", "nowhere"], "data folder 'nowhere' does not exist"),
-        (["--epochs", "0"], "--epochs 0: expected a number of at least 1"),
+        (["--epochs", "0"], "--epochs 0: expected a whole number from 1"),
         (["--device", "cuda"], "device 'cuda' is not there"),
     ],
 )

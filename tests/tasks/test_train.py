@@ -10,14 +10,14 @@ COMMAND = ["--task", "modelnet40", "--data", "mini"]
 
 
 @pytest.mark.parametrize(("flags", "message"), [
-    (["--rate", "-1"], "--rate -1.0: expected a number above 0"), (["--rate", "nan"], "--rate nan: expected"),
+    (["--rate", "-1"], "--rate -1: expected a number above 0"), (["--rate", "nan"], "--rate nan: expected"),
     (["--rate", "fast"], "--rate fast: expected a number"),
-    (["--widths", "a,b"], "--widths: 'a,b', expected whole numbers"),
-    (["--widths", "0"], "--widths: '0', expected whole numbers from 1"),
+    (["--widths", "a,b"], "--widths a,b: expected 1 to 16 of: a whole number from 1"),
+    (["--widths", "0"], "--widths 0: expected 1 to 16 of: a whole number from 1"),
     (["--device", "gpu"], "--device gpu: expected cpu"),
     (["--device", "cuda:77"], "this machine has"), (["--seed", str(10**30)], "expected a whole number from 0"),
     (["--seed", "-1"], "expected a whole number from 0"),
-    (["--epochs", "0"], "--epochs 0: expected a number of at least 1"),
+    (["--epochs", "0"], "--epochs 0: expected a whole number from 1"),
     (["--threads", "99999"], "--threads 99999: expected"), (["--out", "/proc/x"], "--out /proc/x: this folder cannot"),
     (["--data", "/nowhere/x"], "'/nowhere/x' does not exist"), (["--task", "imagenet"], "--task: invalid choice"),
     (["--epoch"], "expected one argument"), (["--speed", "1"], "did you mean --seed?"),

@@ -14,7 +14,17 @@ ENGINE = ("aiqvit.quant", "aiqvit.families", "aiqvit.transforms", "aiqvit.recon"
 
 
 def code_hash(*classes: type) -> str:
-    """Twelve hexadecimal digits over the modules of the classes and all they import from the engine or own packages."""
+    """Twelve hexadecimal digits over the modules of the classes and all they import from the engine or own packages.
+
+    Empty, which means unknown, where the source of a class cannot be read.
+    """
+    try:
+        return _hashed(classes)
+    except Exception:  # a class of another package, with or without a readable source
+        return ""
+
+
+def _hashed(classes: tuple[type, ...]) -> str:
     own = {cls.__module__.partition(".")[0] for cls in classes} - {"aiqvit"}
     roots = (*ENGINE, *own)
     of = {cls.__module__: cls for cls in classes}
@@ -36,7 +46,7 @@ def _source(module: str) -> Path | None:
     """The module's file, found without importing the module itself."""
     try:
         spec = find_spec(module)
-    except (ImportError, ValueError):
+    except (Exception, SystemExit):  # it imports the packages above, which may do anything
         return None
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 

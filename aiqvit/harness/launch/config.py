@@ -9,6 +9,7 @@ from typing import Any
 from aiqvit.interfaces import UserError
 from aiqvit.io.text import missing, read_text
 from aiqvit.registry import unknown
+from aiqvit.settings import SHOWN
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,6 +29,8 @@ def flags(path: str, parser: argparse.ArgumentParser) -> list[str]:
         raise UserError(missing("config file", path)) from error
     except OSError as error:
         raise UserError(f"config file {path!r} cannot be read: {error.strerror or error}") from error
+    except RecursionError as error:
+        raise UserError(f"config file {path!r} is nested too deeply") from error
     except ValueError as error:  # of TOML, or not UTF-8
         raise UserError(f"config file {path!r} is not TOML: {error}") from error
     known = {flag[2:]: action for action in parser._actions for flag in action.option_strings if flag[:2] == "--"}
@@ -55,11 +58,13 @@ def _arguments(name: str, action: argparse.Action, value: Any, path: str) -> lis
     return [f"--{name}={_text(value, name, path)}"]
 
 
-def _text(value: Any, name: str, path: str) -> str:
+def _text(value: Any, name: str, path: str, inside: bool = False) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, list):
-        return ",".join(_text(part, name, path) for part in value)
+    if isinstance(value, list) and not inside:
+        return ",".join(_text(part, name, path, inside=True) for part in value)
     if not isinstance(value, str | int | float):
         raise UserError(f"{name} in {path!r}: expected a text, a number or a list of them")
-    return str(value)
+    if not (text := str(value)).isprintable():
+        raise UserError(f"{name} in {path!r}: {text[:SHOWN]!r} has a character that cannot be printed")
+    return text

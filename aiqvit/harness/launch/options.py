@@ -7,22 +7,19 @@
 
 from __future__ import annotations
 
-import math
 import re
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from aiqvit.harness.identity.labels import BITS
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.interfaces import Method, UserError
+from aiqvit.plugins import reason, say
 from aiqvit.registry import METHODS, unknown
+from aiqvit.settings import SHOWN, bounded, check, kinds, read
 
 PRESETS = ("smoke", "quick", "paper")
-LARGEST = 2**31 - 1  # of any setting: counts that no run ever gets to, and what libraries take
-SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True)
@@ -40,25 +37,21 @@ class MethodSpec:
 
     def defaults(self, preset: str, limits: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The method's settings where the user changes none: its own, the preset's, none beyond `limits`."""
-        values = {f.name: f.default for f in fields(self.method)} | self.method.presets.get(preset, {})
+        values = {f.name: f.default for f in fields(self.method) if f.init} | self.method.presets.get(preset, {})
         return values | {key: _bounded(key, values[key], most) for key, most in (limits or {}).items() if key in values}
 
     def build(self, preset: str, limits: Mapping[str, Any] | None = None) -> Method:
         """The method with its defaults and then the user's fields. Raises `UserError` for values that it refuses."""
-        fields_changed = {key: value for key, value in self.changed.items() if not key.startswith(BITS)}
+        changed = {key: value for key, value in self.changed.items() if not key.startswith(BITS)}
         try:
-            method = self.method(**{**self.defaults(preset, limits), **fields_changed})
-        except (TypeError, ValueError) as error:
+            for key, kind in kinds(self.method).items():
+                if key in changed:
+                    check(key, bounded(kind), changed[key])
+            return self.method(**{**self.defaults(preset, limits), **changed})
+        except ValueError as error:
             raise UserError(f"method {self.name!r}: {error}") from error
-        self._check_numbers()
-        return method
-
-    def _check_numbers(self) -> None:
-        """Raise `UserError` for a number of the user that no field can mean."""
-        for key, value in self.changed.items():
-            numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if type(n) in (int, float)]
-            if not all(math.isfinite(n) and 0 <= n <= LARGEST for n in numbers):
-                raise UserError(f"method {self.name!r}: {key}={value}: expected a number from 0 to {LARGEST}")
+        except Exception as error:  # of another package's constructor
+            raise UserError(f"method {self.name!r}: {reason(error)}") from error
 
 
 def _bounded(key: str, value: float, most: float) -> float:
@@ -86,19 +79,19 @@ def choose_methods(expression: str, settings: Iterable[str] = (), calib: int | N
         found = re.fullmatch(r"([^\[\]]+)(?:\[(.*)\])?", part)
         if not found:
             raise UserError(f"method {part!r}: expected NAME or NAME[key=value,...]")
-        for name in METHODS.match(found[1].strip()):
-            picked[name, (found[2] or "").replace(" ", "")] = METHODS.get(name)
+        for name in METHODS.usable(found[1].strip()):
+            picked[name, re.sub(r"\s*([,=])\s*", r"\1", found[2] or "").strip()] = METHODS.get(name)
     shared = [_pair(text) for text in settings]
     for key, _ in shared:
-        have = [f for cls in picked.values() for f in _types(cls)]
+        have = [f for cls in picked.values() for f in kinds(cls)]
         if key not in have and not key.startswith(BITS):
             raise unknown("setting", key, dict.fromkeys(have))
     choices = []
     for (name, variant), cls in picked.items():
         changed = {} if name == REFERENCE or calib is None else {"images": calib}
-        changed |= {k: _read(cls, k, v) for k, v in shared
-                    if k in _types(cls) or k.startswith(BITS) and name != REFERENCE}
-        changed |= {k: _read(cls, k, v) for k, v in _variant_pairs(variant)}
+        changed |= {k: _read(name, cls, k, v) for k, v in shared
+                    if k in kinds(cls) or k.startswith(BITS) and name != REFERENCE}
+        changed |= {k: _read(name, cls, k, v) for k, v in _variant_pairs(variant)}
         choices.append(MethodSpec(name, cls, changed))
     return choices
 
@@ -106,8 +99,11 @@ def choose_methods(expression: str, settings: Iterable[str] = (), calib: int | N
 def grid_methods(name: str) -> str:
     """The expression for `choose_methods` that an ablation grid stands for. Raises `UserError` for an unknown one."""
     found: dict[str, str] = {}
-    for method in METHODS.names():
+    for method in METHODS.usable("all"):
         for grid, variants in METHODS.get(method).grids.items():
+            if grid in found:
+                say(f"the grid {grid!r} of the method {method!r} is left out: another method has one of that name")
+                continue
             found[grid] = ",".join(f"{method}[{variant}]" if variant else method for variant in variants)
     if name not in found:
         raise unknown("grid", name, found)
@@ -132,38 +128,12 @@ def _pair(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def _types(cls: type[Method]) -> dict[str, Any]:
-    hints = get_type_hints(cls)
-    return {f.name: hints[f.name] for f in fields(cls) if f.init}
-
-
-def _read(cls: type[Method], key: str, text: str) -> Any:
+def _read(name: str, cls: type[Method], key: str, text: str) -> Any:
     if key.startswith(BITS):
         return text
-    if key not in _types(cls):
-        raise unknown(f"setting of {cls.title}", key, _types(cls))
-    kind = _types(cls)[key]
+    if key not in kinds(cls):
+        raise unknown(f"setting of {cls.title}", key, kinds(cls))
     try:
-        return _convert(kind, text)
-    except (ValueError, KeyError) as error:
-        wanted = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-        wanted = {bool: "on or off", int: "a whole number", float: "a number"}.get(kind, wanted)
-        raise UserError(f"setting {key}={text}: expected {wanted}") from error
-
-
-def _convert(kind: Any, text: str) -> Any:
-    """`text` as a bool, int, float, str, tuple of these, Literal or Optional. Raises ValueError or KeyError."""
-    origin, args = get_origin(kind), get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        if type(None) in args and text.lower() == "none":
-            return None
-        return _convert(next(a for a in args if a is not type(None)), text)
-    if origin is typing.Literal:
-        return {str(a): a for a in args}[text]
-    if origin is tuple:
-        return tuple(_convert(args[0], t.strip()) for t in text.strip("()").split(",") if t.strip())
-    if kind is bool:
-        return SWITCH[text.lower()]
-    if kind in (int, float, str):
-        return kind(text)
-    raise ValueError(f"fields of type {kind} cannot be set from the command line")
+        return read(bounded(kinds(cls)[key]), text)
+    except ValueError as error:
+        raise UserError(f"method {name!r}: {key}={text[:SHOWN]}: {error}") from error

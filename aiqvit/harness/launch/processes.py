@@ -18,19 +18,30 @@ from aiqvit.harness.run import progress
 from aiqvit.harness.run.executor import Executor, Finished, Redo
 from aiqvit.harness.store.records import Record, Store
 from aiqvit.interfaces import UserError
+from aiqvit.io.streams import make_lasting
 
-_executor: list[Executor] = []  # of a worker process
+_executor: list[Executor | UserError] = []  # of a worker process, or why it has none
 
 
 def execute_side_by_side(grid: Plan, store: Store, request: Request) -> Iterator[Finished]:
     """Yield every run of the grid as it ends, with its record and whether it was executed now.
 
-    Raises `UserError` when a worker process dies.
+    Raises `UserError` when a worker process dies or cannot be started.
     """
-    with ProcessPoolExecutor(request.workers, get_context("spawn"), _start, (request, grid.task.name, store)) as pool:
+    try:
+        pool = ProcessPoolExecutor(request.workers, get_context("spawn"), _start, (request, grid.task.name, store))
+    except OSError as error:
+        raise _not_started(error) from error
+
+    def submit(item: Run, fp32: dict | None, hold: bool) -> Future:
         try:
-            yield from gather(grid.runs, store, request.redo,
-                              lambda item, fp32, hold: pool.submit(_run, item, fp32, request.redo, hold), _completed)
+            return pool.submit(_run, item, fp32, request.redo, hold)
+        except (OSError, RuntimeError) as error:  # no process, or no thread that looks after it
+            raise error if isinstance(error, BrokenProcessPool) else _not_started(error) from error
+
+    with pool:
+        try:
+            yield from gather(grid.runs, store, request.redo, submit, _completed)
         except BrokenProcessPool as error:
             raise UserError("a worker process died, perhaps for want of memory; finished runs and blocks are kept, the "
                             "same command goes on from there, fewer --workers need less memory") from error
@@ -41,14 +52,24 @@ def execute_side_by_side(grid: Plan, store: Store, request: Request) -> Iterator
             raise
 
 
+def _not_started(error: Exception) -> UserError:
+    return UserError(f"a worker process cannot be started: {getattr(error, 'strerror', None) or error}; fewer "
+                     "--workers may do")
+
+
 def _completed(futures: list[Future]) -> Iterable[tuple[Future, tuple[Record, bool] | None]]:
     return ((future, future.result()) for future in as_completed(futures))
 
 
 def _start(request: Request, task: str, store: Store) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    make_lasting()
     progress.quiet()
-    _executor.append(Executor(request.open_task(task), store, request.place(), request.batch_size, request.weights))
+    try:
+        made = Executor(request.open_task(task), store, request.place(), request.batch_size, request.weights)
+    except UserError as error:  # the data may have gone meanwhile
+        made = error
+    _executor.append(made)
 
 
 def _end_with_parent() -> None:
@@ -57,4 +78,6 @@ def _end_with_parent() -> None:
 
 
 def _run(item: Run, fp32: dict | None, redo: Redo, hold: bool) -> tuple[Record, bool] | None:
-    return _executor[0](item, fp32, redo, hold)
+    if isinstance(execute := _executor[0], UserError):
+        raise execute
+    return execute(item, fp32, redo, hold)

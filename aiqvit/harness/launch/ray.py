@@ -25,6 +25,7 @@ from aiqvit.harness.run.executor import Executor, Finished
 from aiqvit.harness.run.runner import describe, empty_record
 from aiqvit.harness.store.records import Record, Store, sealed
 from aiqvit.interfaces import DataIdentity, UserError
+from aiqvit.io.streams import make_lasting
 
 RETRIES = 3  # of a run whose worker process was killed; each goes on from the last finished unit
 
@@ -109,6 +110,7 @@ def _lost(item: Run, fp32: dict | None, store: Store, error: Exception) -> Recor
 def _run(request: Request, task: str, store: Store, folder: str, item: Run, fp32: dict | None,
          wait: bool) -> tuple[Record, bool] | str | None:
     """In a worker: what `Executor` gives, or what is wrong with this machine."""
+    make_lasting()
     progress.quiet()
     try:
         if not Path(folder).is_dir():

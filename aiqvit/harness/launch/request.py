@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 
-from aiqvit.harness.launch.options import LARGEST, PRESETS, MethodSpec, choose_methods, grid_methods, split
+from aiqvit.bounds import THREADS_A_CORE, WORKERS_A_CORE, Count, Gpus, Seed, Threads, Workers
+from aiqvit.harness.launch.options import PRESETS, MethodSpec, choose_methods, grid_methods, split
 from aiqvit.harness.run.executor import Redo
 from aiqvit.interfaces import Bits, Task, UserError
 from aiqvit.io.text import missing
 from aiqvit.registry import TASKS
-
-MOST = {"workers": 1024, "threads": 1024}
+from aiqvit.settings import SHOWN, fitting, kinds, read
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,21 @@ class Request:
     calib_data: str | None = None
     transform: str | None = None
     weights: str | None = None
-    calib: int | None = None
-    limit: int | None = None
-    batch_size: int = 32
+    calib: Count | None = None
+    limit: Count | None = None
+    batch_size: Count = 32
     device: str = "auto"
-    workers: int = 1
+    workers: Workers = 1
     launcher: str = "local"
     ray_address: str | None = None  # None: a cluster of this machine
-    gpus_per_run: float | None = None  # None: 1 on a GPU, otherwise 0
-    threads: int | None = None  # None: the cores shared out among the workers
+    gpus_per_run: Gpus | None = None  # None: 1 on a GPU, otherwise 0
+    threads: Threads | None = None  # None: the cores shared out among the workers
     settings: tuple[str, ...] = ()
     strict: bool = False
     partial: bool = False  # take models that cannot be quantized in all their parts, and mark them
     force: bool = False
     stale: bool = False
-    save_images: int | None = None
+    save_images: Count | None = None
     out: str = "results"
 
     def check(self) -> None:
@@ -56,11 +56,7 @@ class Request:
         self.place()
         if self.preset not in (None, *PRESETS):
             raise UserError(f"preset {self.preset!r}: expected one of {', '.join(PRESETS)}")
-        for name, value in (("calib", self.calib), ("limit", self.limit), ("batch-size", self.batch_size),
-                            ("save-images", self.save_images), ("workers", self.workers), ("threads", self.threads)):
-            most = MOST.get(name, LARGEST)
-            if value is not None and not 1 <= value <= most:
-                raise UserError(f"--{name} {value}: expected a number of at least 1 and at most {most}")
+        self._check_numbers()
         if self.force and self.stale:
             raise UserError("--force runs everything again, --stale what other source has made: give one of them")
         self._check_launcher()
@@ -69,6 +65,25 @@ class Request:
         self._check_weights()
         if len(self.task_names()) > 1 and (self.weights or self.data not in (None, "mini")):
             raise UserError("--data and --weights belong to one task, but several are chosen")
+
+    def _check_numbers(self) -> None:
+        known = kinds(Request)
+        for f in fields(Request):
+            value = getattr(self, f.name)
+            if value is not f.default:
+                try:
+                    fitting(known[f.name], value)
+                except ValueError as error:
+                    raise UserError(f"--{f.name.replace('_', '-')} {str(value)[:SHOWN]}: {error}") from error
+        if self.launcher != "local":
+            return  # the machines of a cluster may have more
+        cores = os.cpu_count() or 1
+        if self.workers > WORKERS_A_CORE * cores:
+            raise UserError(f"--workers {self.workers}: expected at most {WORKERS_A_CORE * cores}, {WORKERS_A_CORE} "
+                            "times the cores of this machine")
+        if self.workers * (self.threads or 1) > THREADS_A_CORE * cores:
+            raise UserError(f"--workers {self.workers} with --threads {self.threads}: expected at most "
+                            f"{THREADS_A_CORE * cores} in all, {THREADS_A_CORE} times the cores of this machine")
 
     def _check_weights(self) -> None:
         if self.weights is not None and Path(self.weights).is_dir():
@@ -83,14 +98,12 @@ class Request:
             raise UserError("--ray-address and --gpus-per-run belong to --launcher ray")
         if self.launcher == "ray" and self.workers > 1:
             raise UserError("--workers belongs to --launcher local; Ray runs as many side by side as the cluster holds")
-        if self.gpus_per_run is not None and not 0 <= self.gpus_per_run <= 1024:
-            raise UserError(f"--gpus-per-run {self.gpus_per_run}: expected 0 or more, up to 1024")
         if self.gpus_per_run == 0 and self.device.startswith("cuda"):
             raise UserError(f"--gpus-per-run 0: --device {self.device} needs a GPU")
 
     def task_names(self) -> list[str]:
         """Registered names, in the order typed."""
-        return list(dict.fromkeys(name for part in split(self.task) for name in TASKS.match(part)))
+        return list(dict.fromkeys(name for part in split(self.task) for name in TASKS.usable(part)))
 
     def open_task(self, name: str) -> Task:
         """Find and check the data of a task."""
@@ -122,10 +135,11 @@ class Request:
 
     def seed_list(self) -> list[int]:
         """Seeds, each once."""
-        parts = split(self.seeds)
-        if not all(p.isdecimal() and len(p) <= 10 and int(p) < 2**32 for p in parts):
-            raise UserError(f"--seeds {self.seeds}: expected whole numbers from 0 to {2**32 - 1}, for example 0,1,2")
-        return list(dict.fromkeys(int(p) for p in parts))
+        try:
+            return list(dict.fromkeys(read(Seed, part) for part in split(self.seeds)))
+        except ValueError as error:
+            several = str(error).replace("a whole number", "whole numbers")
+            raise UserError(f"--seeds {self.seeds[:SHOWN]}: {several}, for example 0,1,2") from error
 
     @property
     def redo(self) -> Redo:
@@ -145,8 +159,8 @@ class Request:
             return "cuda:0" if count else "cpu"
         if self.device == "cpu":
             return "cpu"
-        if kind != "cuda" or (colon and not index.isdecimal()):
-            raise UserError(f"device {self.device!r}: expected auto, cpu, cuda or cuda:INDEX")
+        if kind != "cuda" or (colon and not (index.isascii() and index.isdecimal() and len(index) < 5)):
+            raise UserError(f"device {self.device[:SHOWN]!r}: expected auto, cpu, cuda or cuda:INDEX")
         if int(index or 0) >= count:
             raise UserError(f"device {self.device!r} is not there: this machine has {count} usable CUDA GPUs; "
                             "--device auto takes what there is")

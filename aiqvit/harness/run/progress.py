@@ -23,7 +23,7 @@ def progress(items: Iterable[T], description: str = "", total: int | None = None
     if not _shown["progress"]:
         return items
     if sys.stderr.isatty():
-        return tqdm(items, description, total=total, leave=False, file=sys.stderr, dynamic_ncols=True)
+        return tqdm(items, description, total=total, leave=False, file=sys.stderr, dynamic_ncols=True, position=0)
     return _lines(items, description)
 
 

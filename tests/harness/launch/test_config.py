@@ -58,7 +58,16 @@ def test_what_is_typed_wins(typed):
     ('calib = "many"', "--calib many: expected a whole number"),
     ("bits = {a = 1}", "bits in .*: expected a text, a number or a list"),
     ("bits = ", "is not TOML: "),
-], ids=str)
+    ("seeds = " + "[" * 5000, "nested too deeply|is not TOML"),
+    ("a = " + "{b=" * 5000, "nested too deeply|is not TOML"),
+    ("limit = " + "9" * 5000, "is not TOML"), ("limit = " + "9" * 4000, "--limit 9{80}: expected a whole number"),
+    ("limit = 1979-05-27", "limit in .*: expected a text"), ("limit = 07:32:00", "expected a text"),
+    ("limit = inf", "--limit inf: expected"), ("limit = nan", "--limit nan: expected"),
+    ("limit = 8.0", "--limit 8.0: expected"),
+    ("limit = [[1]]", "limit in .*: expected a text"), ("limit = []", "--limit : expected"),
+    ('data = "a\\u001b[31m"', r"data in .*: 'a\\x1b\[31m' has a character"), ('data = "a\\u0000"', "has a character"),
+    ('"lim\\u001b[31mit" = 1', r"'lim\\x1b\[31mit'"),
+], ids=lambda value: value[:30])
 def test_wrong_files_are_refused(typed, text, message):
     with pytest.raises(UserError, match=message):
         typed(text)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from aiqvit.bench import main
+from aiqvit.harness.launch import processes
+from aiqvit.interfaces import UserError
 from tests.conftest import MODEL
 
 
@@ -49,7 +52,7 @@ def test_threads_are_part_of_the_identity(bench):
 @pytest.mark.parametrize("flag", ("--workers", "--threads"))
 def test_less_than_one_is_refused(bench, flag, capsys):
     assert bench("one", flag, "0") == 2
-    assert f"{flag} 0: expected a number of at least 1" in capsys.readouterr().err
+    assert f"{flag} 0: expected a whole number from 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workers", ("1", "2"))
@@ -62,3 +65,28 @@ def test_what_a_kill_behind_the_record_left_is_removed(bench, workers):
     (partial / f"{run}.lock").touch()
     assert bench("one", "--method", "fp32", "--workers", workers) == 0
     assert list(partial.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(11, "Resource temporarily unavailable"), OSError(12, "no memory"),
+                                   RuntimeError("can't start new thread")], ids=repr)
+def test_a_worker_that_cannot_be_started_is_one_sentence(error, bench, monkeypatch, capsys):
+    def refused(*_, **__):
+        raise error
+
+    monkeypatch.setattr("concurrent.futures.process.ProcessPoolExecutor.submit", refused)
+    assert bench("one", "--workers", "2") == 2
+    assert "a worker process cannot be started: " in (err := capsys.readouterr().err) and err.count("\n") == 1
+
+
+def test_what_is_wrong_where_a_worker_starts_is_what_its_runs_end_in(monkeypatch):
+    def gone(*_):
+        raise UserError("data folder 'x' does not exist")
+
+    made: list = []
+    monkeypatch.setattr(processes, "_executor", made)
+    monkeypatch.setattr(processes, "make_lasting", lambda: None)
+    monkeypatch.setattr(processes.progress, "quiet", lambda: None)
+    monkeypatch.setattr(processes.threading, "Thread", lambda **_: SimpleNamespace(start=lambda: None))
+    processes._start(SimpleNamespace(open_task=gone), "imagenet", None)
+    with pytest.raises(UserError, match="'x' does not exist"):
+        processes._run(None, None, "failed", False)

@@ -108,7 +108,7 @@ def test_a_machine_that_would_compute_something_else_is_refused(wrong, imagenet,
     ({"gpus_per_run": 1.0}, "belong to --launcher ray"),
     ({"ray_address": "auto"}, "belong to --launcher ray"),
     ({"launcher": "ray", "workers": 2}, "--workers belongs to --launcher local"),
-    ({"launcher": "ray", "gpus_per_run": -1.0}, "expected 0 or more"),
+    ({"launcher": "ray", "gpus_per_run": -1.0}, "expected a number from 0"),
     ({"launcher": "ray", "gpus_per_run": 0.0, "device": "cuda"}, "needs a GPU"),
 ], ids=str)
 def test_flags_that_do_not_fit_together(changed, message):

@@ -5,6 +5,7 @@ import types
 import pytest
 import torch
 
+from aiqvit.bench import read
 from aiqvit.harness.launch.request import Request
 from aiqvit.interfaces import Bits, UserError
 from aiqvit.registry import TASKS
@@ -54,6 +55,7 @@ def test_one_folder_for_several_tasks(monkeypatch, tmp_path):
     ("seeds", "4294967296"), ("seeds", "-1"), ("seeds", "9" * 5000), ("seeds", "0.5"), ("limit", 0), ("limit", 2**31),
     ("limit", -1), ("threads", 0), ("threads", 1025), ("workers", 10**6), ("batch_size", -3), ("batch_size", 10**20),
     ("calib", 10**12), ("gpus_per_run", float("nan")), ("gpus_per_run", float("inf")), ("bits", "9" * 5000 + "/4"),
+    ("seeds", "1_0"), ("seeds", "\u0663"), ("seeds", "nan"), ("bits", "\u0664/\u0664"), ("limit", True), ("limit", 2.0),
 ])
 def test_numbers_out_of_range(field, value):
     launcher = {"launcher": "ray"} if field == "gpus_per_run" else {}
@@ -64,6 +66,26 @@ def test_numbers_out_of_range(field, value):
 def test_numbers_at_the_edge():
     assert Request(seeds="0,4294967295").seed_list() == [0, 4294967295]
     Request(limit=2**31 - 1, batch_size=1, threads=1).check()
+
+
+def test_more_than_this_machine_bears_is_refused_with_the_bound(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    Request(workers=8, threads=8).check()
+    for asked, message in (({"workers": 9}, "--workers 9: expected at most 8, 4 times the cores of this machine"),
+                           ({"threads": 65}, "--workers 1 with --threads 65: expected at most 64 in all"),
+                           ({"workers": 8, "threads": 9}, "expected at most 64 in all, 32 times the cores")):
+        with pytest.raises(UserError, match=message):
+            Request(**asked).check()
+    Request(threads=512, launcher="ray").check()  # on the machines of a cluster
+
+
+@pytest.mark.parametrize("flag", ["calib", "limit", "batch-size", "workers", "threads", "save-images", "gpus-per-run"])
+@pytest.mark.parametrize("text", ["nan", "inf", "1e309", "1" + "0" * 30, "-1", "", "1_0", "\u0663", "9" * 5000, "x",
+                                  "--"])
+def test_numbers_of_flags_as_typed(flag, text):
+    with pytest.raises(UserError, match=rf"--{flag}[ :].*expected ") as error:
+        read([f"--{flag}={text}"])
+    assert len(str(error.value)) < 300
 
 
 def test_bits_as_papers_write_them():

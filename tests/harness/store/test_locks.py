@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import threading
 import time
 
 import pytest
 
+from aiqvit.harness.store import locks
 from aiqvit.harness.store.locks import claimed
 from aiqvit.interfaces import UserError
 
@@ -56,6 +59,62 @@ def test_waiting_says_for_whom(holder, tmp_path, capsys):
     err = capsys.readouterr().err
     assert err.startswith(f"aiqvit: run: process {holder.pid} on ") and err.endswith("waiting for it\n")
     assert err.count("\n") == 1
+
+
+@pytest.fixture
+def flock(monkeypatch):
+    """Locking a file ends in an error of this number."""
+    def fail(number: int) -> None:
+        def acquire(*_, **__):
+            raise OSError(number, os.strerror(number)) if number else NotImplementedError("no flock")
+
+        monkeypatch.setattr("aiqvit.harness.store.locks.FileLock.acquire", acquire)
+
+    locks._unprotected.cache_clear()
+    yield fail
+    locks._unprotected.cache_clear()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 0])
+def test_without_locks_the_work_goes_on_unprotected_and_this_is_said_once(number, flock, tmp_path, capsys):
+    flock(number)
+    for run in ("a", "b"):
+        with claimed(tmp_path / f"{run}.lock", wait=False) as mine:
+            assert mine
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "has no locks: runs are not protected against a second process" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT, errno.EACCES])
+def test_a_lock_that_cannot_be_written_is_one_sentence(number, flock, tmp_path):
+    flock(number)
+    with pytest.raises(UserError, match="cannot write '.*run.lock'"), claimed(tmp_path / "run.lock", wait=False):
+        pass
+
+
+def test_a_disk_that_is_full_behind_the_lock_costs_the_name_of_the_owner_only(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    monkeypatch.setattr("pathlib.Path.unlink", full)
+    with claimed(tmp_path / "run.lock", wait=False) as mine:
+        assert mine
+
+
+@pytest.mark.parametrize("what", ["empty", "text", "folder"])
+def test_what_already_has_the_name_of_the_lock(what, tmp_path):
+    path = tmp_path / "run.lock"
+    if what == "folder":
+        path.mkdir()
+        with pytest.raises(UserError, match="cannot write"), claimed(path, wait=False):
+            pass
+        return
+    path.write_text("" if what == "empty" else "123 elsewhere")
+    with claimed(path, wait=False) as mine:
+        assert mine
+    assert not path.exists()
 
 
 def test_folder_that_cannot_be_written(tmp_path):
