@@ -9,9 +9,10 @@ from pathlib import Path
 from aiqvit.tasks import flat
 from aiqvit.tasks.classes import Classes, of_folders
 from aiqvit.tasks.folders import Ignored, Sample, by_class, entries, is_folder, pictures
-from aiqvit.tasks.pictures import SUFFIXES, printable
+from aiqvit.tasks.pictures import SUFFIXES
 
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import line
 
 VALS = ("val", "validation", "valid", "test")  # the first of these is evaluated on
 DOWNLOAD = Path("ILSVRC") / "Data" / "CLS-LOC"  # where the data lies in the usual download, the table three above
@@ -109,7 +110,7 @@ def _evaluated(val: Path, top: Path, names: set[str], found: Layout, wnids: Sequ
         raise UserError(f"no images in {str(val)!r}: looked for {wanted}*{{{','.join(SUFFIXES)}}}{_but(found)}")
     names = names if own & names else own  # a train without any class of the other is no list of classes
     if odd := sorted(own - names):
-        where += f" (of which {printable(odd[0])!r} is not in 'train')"
+        where += f" (of which {line(odd[0])!r} is not in 'train')"
     found.classes = of_folders(own | names, found.root, where, wnids)
     index = {name: i for i, name in enumerate(found.classes.names)}
     found.val = [(path, index[name]) for path, name in pairs]

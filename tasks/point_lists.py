@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aiqvit.tasks import point_h5
-from aiqvit.tasks.texts import located, read_list
+from aiqvit.tasks.texts import first_twice, located, read_list
 
 from aiqvit.interfaces import UserError
 
@@ -74,8 +74,7 @@ def _prefix(root: Path, test: str | None) -> str:
 
 def _classes(path: Path) -> tuple[str, ...]:
     names = tuple(read_list(path, "the names of the classes"))
-    again = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if again is not None:
+    if (again := first_twice(names)) is not None:
         raise UserError(f"{str(path)!r} names the class {again!r} twice")
     return names
 

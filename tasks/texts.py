@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import codecs
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from aiqvit.interfaces import UserError
 from aiqvit.io import text as texts
+from aiqvit.io.structure import parse_json
 
 WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -22,14 +23,18 @@ def decoded(content: bytes, whole: bool = True) -> str:
     return codecs.getincrementaldecoder(encoding)().decode(content, final=whole)
 
 
-def read_text(path: Path, what: str) -> str:
-    """All of a file. Raises `UserError` when it is missing or not text; `what` is what it should hold."""
+def read_text(path: Path, what: str, bound: str = "text_mib") -> str:
+    """All of a file. Raises `UserError` when it is missing, not text or beyond `bound` (`aiqvit.io.limits`).
+
+    `what` is what it should hold.
+    """
     if not path.is_file():
         raise UserError(f"no file {str(path)!r}: expected {what}")
     try:
-        return texts.read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{str(path)!r} cannot be read as text: expected {what}") from error
+        return texts.read_text(path, bound)
+    except (OSError, UnicodeError) as error:
+        said = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+        raise UserError(f"{str(path)!r} cannot be read as text{said}: expected {what}") from error
 
 
 def read_list(path: Path, what: str) -> list[str]:
@@ -40,14 +45,23 @@ def read_list(path: Path, what: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def read_json(path: Path, what: str) -> Any:
-    """The value in a JSON file. Raises `UserError` when it is missing or not JSON; `what` is what it holds."""
-    text = read_text(path, what)
+def first_twice(names: Sequence[str]) -> str | None:
+    """The first name that was there before, if any."""
+    seen: set[str] = set()
+    return next((name for name in names if name in seen or seen.add(name)), None)
+
+
+def read_json(path: Path, what: str, bound: str = "text_mib", nan: bool = False) -> Any:
+    """The value in a JSON file, also NaN if `nan`. Raises `UserError` when it is missing or not JSON.
+
+    `what` is what it holds.
+    """
+    text = read_text(path, what, bound)
     if not text.strip():
         raise UserError(f"{str(path)!r} is empty: expected {what}")
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text, nan)
+    except ValueError as error:
         raise UserError(f"{str(path)!r} is not JSON ({error}): expected {what}") from error
 
 

@@ -9,6 +9,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import torch
+from aiqvit.tasks.checkpoints.bounds import check_names
 from aiqvit.tasks.checkpoints.containers import passed_over, unwrapped, weights_in, without_shadows
 from aiqvit.tasks.checkpoints.formats import read_file
 from aiqvit.tasks.checkpoints.nearest import look
@@ -27,8 +28,10 @@ def read_checkpoint(path: str | Path) -> tuple[State, list[str]]:
     """
     content = read_file(path)
     state, key = weights_in(content)
+    check_names(state, f"weights file {str(path)!r}")
     if not state:
-        keys = ", ".join(map(repr, list(content)[:3])) if isinstance(content, dict) and content else "nothing of a name"
+        named = isinstance(content, dict) and content
+        keys = ", ".join(repr(key)[:80] for key in list(content)[:3]) if named else "nothing of a name"
         raise UserError(f"weights file {str(path)!r} holds no tensors by name, but {keys}: save model.state_dict()")
     notes = []
     if key:

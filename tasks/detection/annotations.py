@@ -57,7 +57,7 @@ def read_annotations(path: Path, find: Callable[[str], Path], size: Callable[[Pa
     """
     if not path.is_file():
         raise UserError(f"annotations file {str(path)!r} does not exist")
-    content = read_json(path, WHAT)
+    content = read_json(path, WHAT, "annotations_mib", nan=True)
     parts = {key: content.get(key) if isinstance(content, dict) else None
              for key in ("images", "categories", "annotations")}
     lists = {key: [] if key == "annotations" and value is None else value for key, value in parts.items()}

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from aiqvit.tasks.cache import file_once
 from aiqvit.tasks.mini import imagenet, shapes
-from PIL import Image
+from aiqvit.tasks.pictures import read_rgb
 from safetensors.torch import save_file
 from timm.layers import set_fused_attn
 from torch import Tensor, nn
@@ -122,7 +122,7 @@ def accuracy(name: str) -> float:
     files = [(path, label) for label, wnid in enumerate(imagenet.SYNSETS)
              for path in sorted((imagenet.prepare() / "val" / wnid).iterdir())]  # fmt: skip
     prepare = imagenet.transform(name)
-    images = torch.stack([prepare(Image.open(path)) for path, _ in files])  # (N, 3, H, W)
+    images = torch.stack([prepare(read_rgb(path)) for path, _ in files])  # (N, 3, H, W)
     right = imagenet.predict(imagenet.load(name), images) == torch.tensor([label for _, label in files])
     return 100 * right.float().mean().item()
 
