@@ -100,8 +100,8 @@ def check_names(state: Mapping[str, Any], where: str) -> None:
     """Raise `UserError` for more tensors or longer names than a network has."""
     longest = max(map(len, state), default=0)
     if len(state) > TENSORS or longest > NAME:
-        raise UserError(f"{where} holds {len(state)} tensors with names of up to {longest} characters: expected at most "
-                        f"{TENSORS}, and {NAME} characters")
+        raise UserError(f"{where} holds {len(state)} tensors with names of up to {longest} characters: expected at "
+                        f"most {TENSORS}, and {NAME} characters")
 
 
 def check_classes(count: int, where: str) -> None:

@@ -127,5 +127,5 @@ def _check_amount(kind: type[PointTransformer], options: dict[str, Any], state: 
         needed = sum(value.numel() for value in kind(**options).state_dict().values())
     held = sum(value.numel() for value in state.values())
     if needed > 2 * held + 10**6:  # a few tensors may be missing, which `load_state` says
-        raise UserError(f"weights {source!r} are not those of a Point Transformer: with the sizes of their layers it has "
-                        f"{needed} numbers, but they have {held}")
+        raise UserError(f"weights {source!r} are not those of a Point Transformer: with the sizes of their layers it "
+                        f"has {needed} numbers, but they have {held}")
