@@ -10,6 +10,7 @@ from aiqvit.tasks import flat
 from aiqvit.tasks.classes import Classes, of_folders
 from aiqvit.tasks.folders import Ignored, Sample, by_class, entries, is_folder, pictures
 from aiqvit.tasks.pictures import SUFFIXES
+from aiqvit.tasks.texts import expanded
 
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
@@ -38,7 +39,7 @@ def find(data: str, calib: str | None = None, wnids: Sequence[str] | None = None
     `wnids` are the classes in order, when they are known. Raises `UserError` when the folder is not there, or what it
     has cannot be understood; what is merely missing is said in `no_train` and `no_val`.
     """
-    top = Path(data).expanduser()
+    top = expanded(data)
     root = top / DOWNLOAD if (top / DOWNLOAD).is_dir() else top
     found = Layout(root, ignored=Ignored(root))
     wanted = f"looked for {str(root / 'train')!r} and {str(root / 'val')!r} with a folder per class (n01440764, ...)"
@@ -46,7 +47,7 @@ def find(data: str, calib: str | None = None, wnids: Sequence[str] | None = None
         raise UserError(f"data folder {str(root)!r} {'is no folder' if root.exists() else 'does not exist'}: {wanted}")
     names: set[str] = set()
     if calib is not None:
-        _calibration(Path(calib).expanduser(), found)
+        _calibration(expanded(calib), found)
     elif (root / "train").is_dir():
         names = _train(root / "train", found)
     else:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from aiqvit.tasks.point_cache import Array, Sampled, kept_rows
 from aiqvit.tasks.point_files import tamed
-from aiqvit.tasks.texts import located, read_list
+from aiqvit.tasks.texts import is_file, located, read_list
 
 from aiqvit.interfaces import UserError
 from aiqvit.io.files import opened
@@ -36,7 +36,7 @@ def listed(root: Path, name: str, classes: int) -> list[Listed]:
     shapes = []
     for entry in read_list(root / name, "an HDF5 file such as ply_data_test0.h5 a line"):
         path = located(entry, root)
-        if not path.is_file():
+        if not is_file(path):
             raise UserError(f"{str(root / name)!r} names {entry!r}, but there is no file {str(root / path.name)!r}")
         labels, columns = _labels(path)
         wrong = np.flatnonzero((labels < 0) | (labels >= classes))

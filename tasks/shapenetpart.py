@@ -16,7 +16,7 @@ from aiqvit.tasks.models.point_transformer import PointSegmenter
 from aiqvit.tasks.part_labels import CATEGORIES, OFFICIAL, categories, found_labels
 from aiqvit.tasks.point_lists import Shape
 from aiqvit.tasks.points import PointTask, class_means
-from aiqvit.tasks.texts import read_json
+from aiqvit.tasks.texts import is_file, read_json
 from torch import Tensor
 
 from aiqvit.interfaces import UserError
@@ -109,7 +109,7 @@ def _shapes(root: Path, split: str, folders: dict[str, int]) -> list[Shape]:
         if folder not in folders:
             raise UserError(f"{str(path)!r} names the folder {folder!r}, which is not in {CATEGORIES}")
         file = root / folder / f"{name.removesuffix('.txt')}.txt"
-        if not file.is_file():
+        if not is_file(file):
             raise UserError(f"{str(path)!r} names {entry!r}, but there is no file {str(file)!r}{_hint(root, folder)}")
         shapes.append(Shape(file, folders[folder]))
     return shapes

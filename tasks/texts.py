@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ def read_text(path: Path, what: str, bound: str = "text_mib") -> str:
 
     `what` is what it should hold.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"no file {str(path)!r}: expected {what}")
     try:
         return texts.read_text(path, bound)
@@ -70,8 +72,27 @@ def located(entry: str, *folders: Path) -> Path:
 
     The folders are also searched for the entry's last part alone; without any the path in the first folder is given.
     """
-    path = Path(entry.strip().replace("\\", "/")).expanduser()
-    if path.is_absolute() and path.exists():
+    path = expanded(entry.strip().replace("\\", "/"))
+    if path.is_absolute() and is_file(path):
         return path
     places = [folder / part for part in (path, path.name) for folder in folders]
-    return next((place for place in places if place.is_file()), places[0])
+    return next((place for place in places if is_file(place)), places[0])
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file; not for a name that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` expanded, where there is such a home. Raises `UserError` for what no file can be called."""
+    found = os.path.expanduser(path)
+    try:
+        os.lstat(found)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"no file or folder can be called {found[:80]!r}...: give a shorter path") from error
+    return Path(found)

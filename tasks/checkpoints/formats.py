@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import torch
 from aiqvit.tasks.checkpoints import inert
 from aiqvit.tasks.checkpoints.bounds import Allowance, check_size, check_zip
+from aiqvit.tasks.texts import expanded
 
 from aiqvit.interfaces import UserError
 from aiqvit.io.files import opened
@@ -36,12 +37,12 @@ def read_file(path: str | Path) -> Any:
     """What a file holds: tensors by name, or what torch saved, with inert objects for all that is neither tensor nor
     plain container. Raises `UserError` for a file that is missing, of another format, or damaged.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     where = f"weights file {str(path)!r}"
     if path.is_dir():
         raise UserError(f"weights {str(path)!r} is a folder: give the file in it, such as model.safetensors")
     if not path.is_file():
-        raise UserError(missing("weights file", path))
+        raise UserError(f"{where} is no regular file" if path.exists() else missing("weights file", path))
     try:
         with opened(path) as file:
             start, size = file.read(64), os.fstat(file.fileno()).st_size

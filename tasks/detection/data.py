@@ -13,7 +13,7 @@ from aiqvit.tasks.detection.annotations import read_annotations
 from aiqvit.tasks.detection.forward import Sample
 from aiqvit.tasks.detection.models import DATASET, shipped
 from aiqvit.tasks.pictures import SUFFIXES, header, read_checked, reason
-from aiqvit.tasks.texts import located, read_list
+from aiqvit.tasks.texts import is_file, located, read_list
 
 from aiqvit.interfaces import UserError
 
@@ -60,7 +60,7 @@ class CocoFolder:
     def _finder(self, missing: list[str]) -> Callable[[str], Path]:
         def find(name: str) -> Path:
             path = located(name, self.root / VAL, self.root)
-            if not path.is_file():
+            if not is_file(path):
                 missing.append(name)
             return path
 
