@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aiqvit.tasks.classes import WNID
+from aiqvit.tasks.matlab import read_synsets
 from aiqvit.tasks.texts import read_text
 
 from aiqvit.interfaces import UserError
@@ -85,7 +86,7 @@ def _truth(path: Path, folders: Sequence[Path]) -> dict[str, str]:
 def _map(path: Path) -> dict[int, str]:
     """The devkit's number -> wnid, from `meta.mat`, lines `wnid number name`, or wnids in the devkit's order."""
     if path.suffix == ".mat":
-        return _matlab(path)
+        return read_synsets(path)
     rows = [line.split() for line in read_text(path, WHAT).splitlines() if line.strip()]
     if rows and all(len(row) > 1 and WNID.fullmatch(row[0]) and _is_number(row[1]) for row in rows):
         return {int(row[1]): row[0] for row in rows}
@@ -100,16 +101,3 @@ def _map(path: Path) -> dict[int, str]:
 
 def _is_number(text: str) -> bool:
     return text.isdecimal() and len(text) < 10
-
-
-def _matlab(path: Path) -> dict[int, str]:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise UserError(f"{str(path)!r} needs SciPy to be read: pip install scipy, or put the devkit's map_clsloc.txt "
-                        "beside it") from error
-    try:
-        rows = loadmat(str(path), squeeze_me=True)["synsets"]
-        return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows if not int(row["num_children"])}
-    except Exception as error:
-        raise UserError(f"{str(path)!r} is not the devkit's meta.mat: {type(error).__name__}, {error}") from error
