@@ -1,61 +1,36 @@
-"""The devkit's `meta.mat`, by SciPy, unpacked within a bound: its reader calls itself once a level of the file."""
+"""The devkit's `meta.mat`, by SciPy in a process of its own: a damaged file can crash it."""
 
 from __future__ import annotations
 
-import struct
-import threading
-import zlib
-from concurrent.futures import ThreadPoolExecutor
+import json
+import sys
 from io import BytesIO
 from pathlib import Path
 
+from aiqvit.tasks.apart import read_apart
+
 from aiqvit.interfaces import UserError
 from aiqvit.io.files import read_bytes
-
-MOST = 8 * 2**20  # bytes of the file unpacked; the devkit's takes two
-STACK = 2**29  # bytes for the reader's calls: 48 bytes of a file make another one
-HEADER, PACKED = 128, 15  # bytes in front, and the type of a packed element
+from aiqvit.io.structure import parse_json
 
 
 def read_synsets(path: Path) -> dict[int, str]:
     """The devkit's number -> wnid. Raises `UserError` for another file."""
     try:
-        from scipy.io import loadmat
+        import scipy  # noqa: F401
     except ImportError as error:
         raise UserError(f"{str(path)!r} needs SciPy to be read: pip install scipy, or put the devkit's map_clsloc.txt "
                         "beside it") from error
-
-    def read() -> dict[int, str]:
-        rows = loadmat(BytesIO(_unpacked(read_bytes(path))), squeeze_me=True, variable_names=["synsets"])["synsets"]
-        return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows if not int(row["num_children"])}
-
-    before = threading.stack_size(STACK)
     try:
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(read).result()
-    except Exception as error:  # of the reader, whatever a damaged file makes it raise
-        said = " ".join(str(error).split())[:200]
-        raise UserError(f"{str(path)!r} is not the devkit's meta.mat: {type(error).__name__}, {said}") from error
-    finally:
-        threading.stack_size(before)
+        return {int(number): wnid for number, wnid in parse_json(read_apart(__name__, path)).items()}
+    except ValueError as error:
+        raise UserError(f"{str(path)!r} is not the devkit's meta.mat: {error}") from error
 
 
-def _unpacked(content: bytes) -> bytes:
-    """The same file with no element packed. Raises `ValueError` for one that is too large or of another version."""
-    order = {b"IM": "<", b"MI": ">"}.get(content[126:HEADER])
-    if order is None:
-        raise ValueError("it is no MATLAB 5 file")
-    parts, place = [content[:HEADER]], HEADER
-    while place + 8 <= len(content):
-        kind, size = struct.unpack_from(f"{order}II", content, place)
-        if kind == PACKED:
-            unpacker = zlib.decompressobj()
-            parts.append(unpacker.decompress(content[place + 8 : place + 8 + size], MOST))
-            if unpacker.unconsumed_tail:
-                raise ValueError(f"an element unpacks to more than {MOST >> 20} MiB")
-        else:
-            parts.append(content[place : place + 8 + size])
-        place += 8 + size
-    if sum(map(len, parts)) > MOST:
-        raise ValueError(f"it unpacks to more than {MOST >> 20} MiB")
-    return b"".join(parts)
+def main(path: str) -> None:
+    """Print number -> wnid as JSON."""
+    from scipy.io import loadmat
+
+    rows = loadmat(BytesIO(read_bytes(path)), squeeze_me=True, variable_names=["synsets"])["synsets"]
+    found = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows if not int(row["num_children"])}
+    json.dump(found, sys.stdout)
