@@ -7,14 +7,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiqvit.tasks.texts import first_twice, read_text
+from aiqvit.tasks.texts import LONGEST, first_twice, read_text
 from timm.data import ImageNetInfo, infer_imagenet_subset
 
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
 
 FILE = "classes.txt"
-LONGEST = 1000  # characters of a name
 WNID = re.compile(r"n\d{8}")
 LISTED, WNIDS, INDICES, NAMES = "listed", "wnid", "index", "name"
 

@@ -13,6 +13,7 @@ from aiqvit.interfaces import UserError
 from aiqvit.io import text as texts
 from aiqvit.io.structure import parse_json
 
+LONGEST = 1000  # characters of a name or a path
 WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -40,10 +41,15 @@ def read_text(path: Path, what: str, bound: str = "text_mib") -> str:
 
 
 def read_list(path: Path, what: str) -> list[str]:
-    """Lines that are not blank. Raises `UserError` when the file is missing or has none; `what` is what it holds."""
+    """Lines that are not blank. Raises `UserError` when the file is missing, has none, or a line is too long.
+
+    `what` is what it holds.
+    """
     lines = [line.strip() for line in read_text(path, what).splitlines()]
     if not any(lines):
         raise UserError(f"{str(path)!r} is empty: expected {what}")
+    if long := next((i for i, line in enumerate(lines, 1) if len(line) > LONGEST), 0):
+        raise UserError(f"{str(path)!r}, line {long} is longer than {LONGEST} characters: expected {what}")
     return [line for line in lines if line]
 
 

@@ -5,7 +5,6 @@ No file that training writes comes near; one that is written to take all memory 
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +25,7 @@ KEY = 1000  # steps that an unusual key costs: many can be made that a dictionar
 
 
 class Allowance:
-    """What is left of the bounds while one file is read. Raises `pickle.UnpicklingError` where nothing is."""
+    """What is left of the bounds while one file is read. Raises `ValueError` where nothing is."""
 
     def __init__(self, size: int) -> None:
         """`size` is the bytes of the file, unpacked."""
@@ -39,7 +38,7 @@ class Allowance:
         """Count steps."""
         self.steps += count
         if self.steps > STEPS:
-            raise pickle.UnpicklingError(f"it takes more than {STEPS // 10**6} million steps to build")
+            raise ValueError(f"it takes more than {STEPS // 10**6} million steps to build")
 
     def key(self, key: Any) -> None:
         """Count a key of a dictionary that no training script would use."""
@@ -49,33 +48,33 @@ class Allowance:
     def storage(self, what: tuple) -> None:
         """Numbers that a pickle names as (`storage`, type, key, place, count)."""
         if len(what) < 5 or what[0] not in ("storage", b"storage") or not isinstance(what[2], str | bytes):
-            raise pickle.UnpicklingError("it has numbers without a name")
+            raise ValueError("it has numbers without a name")
         kind, key, count = what[1], what[2], what[4]
         width = 1 if kind is torch.UntypedStorage else torch._utils._element_size(getattr(kind, "dtype", None))
         if type(count) is not int or not 0 <= count * width <= self.size:
-            raise pickle.UnpicklingError("it has more numbers than bytes")
+            raise ValueError("it has more numbers than bytes")
         if key not in self.held:
             self.held[key] = count * width
             self.total += count * width
         if self.total > self.size:
-            raise pickle.UnpicklingError("it has more numbers than bytes")
+            raise ValueError("it has more numbers than bytes")
 
     def view(self, storage: Any, offset: Any, size: Any, stride: Any) -> None:
         """A tensor on a storage: within it, not larger than it, and not one of too many."""
         if not all(isinstance(part, list | tuple) and len(part) <= DIMENSIONS for part in (size, stride)):
-            raise pickle.UnpicklingError("it has a tensor without numbers")
+            raise ValueError("it has a tensor without numbers")
         if len(size) != len(stride) or not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)):
-            raise pickle.UnpicklingError("it has a tensor without numbers")
+            raise ValueError("it has a tensor without numbers")
         count, held = _product(size), storage._size()
         last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
         if count and (last >= held or count > held):
-            raise pickle.UnpicklingError("it has a tensor beyond its numbers")
+            raise ValueError("it has a tensor beyond its numbers")
         self.tensors += 1
         self.shown += count * storage._element_size()
         if self.tensors > TENSORS:
-            raise pickle.UnpicklingError(f"it has more than {TENSORS} tensors")
+            raise ValueError(f"it has more than {TENSORS} tensors")
         if self.shown > SHOWN * self.total + SLACK:
-            raise pickle.UnpicklingError("its tensors share so many numbers that copies of them would not fit")
+            raise ValueError("its tensors share so many numbers that copies of them would not fit")
 
 
 def _product(size: Sequence[int]) -> int:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from aiqvit.tasks.detection.geometry import area_of, box_of, clean_mask, fault_of_box, partly_outside
-from aiqvit.tasks.texts import read_json
+from aiqvit.tasks.texts import LONGEST, read_json
 
 from aiqvit.interfaces import UserError
 
 Entry = dict[str, Any]
 LARGEST = 2**53  # of an id or an area: COCO's tools hold them in double precision
-LONGEST = 1000  # characters of a name
 WHAT = "COCO's format, with lists of images, annotations and categories"
 
 
