@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from aiqvit.tasks.folders import Sample
-from aiqvit.tasks.pictures import read_rgb, reason
+from aiqvit.tasks.pictures import reason, rgb
 from PIL import Image
 
 from aiqvit.interfaces import UserError
@@ -46,7 +46,8 @@ class Loader:
 
     def _load(self, path: Path) -> torch.Tensor | Exception:
         try:
-            return self.transform(read_rgb(path))
+            with rgb(path) as image:
+                return self.transform(image)
         except Exception as error:  # of the decoders, whatever a damaged file makes them raise
             return error
 

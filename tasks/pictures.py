@@ -30,6 +30,7 @@ NARROW, WIDE = 8, 16  # bytes that a pixel takes while it becomes RGB, of 8 bits
 ROWS = 64  # of wide pixels, converted at once
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is fixed; here it is `aiqvit.io.limits`
+Image.core.set_block_size(64 * 2**20)  # so that memory of large pictures goes back to the system, not to each thread
 
 
 class _Shared:
@@ -70,10 +71,20 @@ def header(path: str | Path) -> Iterator[Image.Image]:
             yield image
 
 
-def read_rgb(path: str | Path) -> Image.Image:
-    """A picture as RGB of 8 bits. Raises as `header` and `as_rgb` do."""
+@contextlib.contextmanager
+def rgb(path: str | Path) -> Iterator[Image.Image]:
+    """A picture as RGB of 8 bits, for as long as the memory that all threads share is taken for it.
+
+    Raises as `header` and `as_rgb` do.
+    """
     with header(path) as image, _memory.taken(image.width * image.height * (WIDE if _is_wide(image) else NARROW)):
-        return as_rgb(image)
+        yield as_rgb(image)
+
+
+def read_rgb(path: str | Path) -> Image.Image:
+    """The same, to keep."""
+    with rgb(path) as image:
+        return image
 
 
 def read_checked(path: str | Path) -> tuple[bytes, tuple[int, int]]:
