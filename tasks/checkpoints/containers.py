@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from aiqvit.tasks.checkpoints.inert import whole_module
+from aiqvit.tasks.checkpoints.modules import whole_module
 
 State = dict[str, torch.Tensor]
 Found = tuple[State, tuple[str, ...]]  # weights, and the keys that lead to them

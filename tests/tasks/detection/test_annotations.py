@@ -140,8 +140,8 @@ def test_nothing_to_score_is_said(read):
     assert crowds.remarks == [f"nothing to score: all annotations are crowds{every}"] and crowds.scored() == 0
 
 
-@pytest.mark.parametrize("value", [10**400, 1e308, float("inf"), "x" * 5000, ["x"], {"a": [1]}, "\ud800", True, -1, "~a/b",
-                                   "a\0b"])
+@pytest.mark.parametrize("value", [10**400, 1e308, float("inf"), "x" * 5000, ["x"], {"a": [1]}, "\ud800", True, -1,
+                                   "~a/b", "a\0b"])
 @pytest.mark.parametrize("place", ["id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "width",
                                    "height", "file_name", "name", "image", "category"])
 def test_values_of_every_kind_are_refused_or_left_out(read, value, place):
