@@ -116,7 +116,7 @@ def _images(path: Path, entries: Sequence[Entry], ids: dict[str, int], find: Cal
         used[file] = entry["file_name"]
         said, real = (entry.get("width"), entry.get("height")), size(file)
         if real and None not in said and tuple(map(_key, said)) != tuple(map(str, real)):
-            other.append(f"{file.name!r} is {real[0]} x {real[1]}, not {said[0]} x {said[1]}")
+            other.append(f"{file.name!r} is {real[0]} x {real[1]}, not {' x '.join(map(_short, said))}")
         width, height = real or said
         images.append({"id": ids[_key(entry["id"])], "file": file, "width": _side(width), "height": _side(height)})
     if other:
