@@ -90,7 +90,10 @@ def _dry_run(grid: Plan, store: Store, request: Request) -> None:
             state += f", units done: {units}" if units else ""
         print(f"{state:<22} {line(run.spec.id)}")
     label = line(grid.task.label)
-    print(f"{label}: {sentence(len(pending), seconds_left(pending, store.records()), request.workers)}")
+    for model in grid.absent:
+        print(f"{'pending':<22} {grid.each} runs of {line(model)}: its weights are not here yet, a run fetches them")
+    count = len(pending) + grid.each * len(grid.absent)
+    print(f"{label}: {sentence(count, seconds_left(pending, store.records()), request.workers)}")
     if old:
         print(f"{label}: {old} stale, made by other source of method or task than today's"
               + ("" if request.stale else " (--stale runs them again)"))

@@ -24,6 +24,10 @@ class UserError(ValueError):
     """The user asked for something that cannot be done: one clear sentence, exit code 2."""
 
 
+class NotHere(UserError):
+    """Weights that would have to be fetched, asked for from a task that is `offline`."""
+
+
 class Diverged(RuntimeError):
     """A loss or an output became NaN or infinite; the message names the unit where it happened."""
 
@@ -201,6 +205,7 @@ class Task(ABC):
     headlines: ClassVar[int] = 1  # how many of `metrics` a printed table shows
     version: ClassVar[int] = 1  # raise it when the numbers change; tests/reference.csv catches who forgets
     folder: ClassVar[str]  # where the data usually is, relative to the working directory
+    offline: bool = False  # fetch nothing: `load` then raises `NotHere` for what is not on this machine
     pictures: tuple[Path, int] | None = None  # where `draw` is to write a folder a run, and how many
     label: str  # `name`, or `name-mini` on the embedded data: the two never share a table
     models: tuple[str, ...]  # the models that `--model all` means

@@ -7,10 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiqvit.tasks.pictures import printable
+from aiqvit.tasks.texts import LONGEST, first_twice, read_text
 from timm.data import ImageNetInfo, infer_imagenet_subset
 
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import line
 
 FILE = "classes.txt"
 WNID = re.compile(r"n\d{8}")
@@ -57,7 +58,7 @@ class Classes:
         if self.kind == INDICES and order is not self.found:
             return f"{model}: {width} classes, the number that names a folder is the output"
         how = f"as listed in {self.where}" if self.kind == LISTED else f"as the sorted names in {self.where}"
-        first = ", ".join(map(printable, order[:3])) + (", ..." if width > 3 else "")
+        first = ", ".join(map(line, order[:3])) + (", ..." if width > 3 else "")
         other = self.kind != LISTED and list(order) != sorted(order, key=_natural)
         return f"{model}: {width} classes {how}: {first}" + (
             f" (as text, so not by number: another order goes into {FILE})" if other else "")
@@ -68,8 +69,8 @@ class Classes:
         wnids = _wnids(width)
         strange = [name for name in self.found if name not in wnids]
         if wnids and len(strange) < len(self.found):
-            return f"{self.where} has {printable(strange[0])!r}, which is no wnid of these"
-        first = ", ".join(map(printable, self.found[:3])) + (", ..." if len(self.found) > 3 else "")
+            return f"{self.where} has {line(strange[0])!r}, which is no wnid of these"
+        first = ", ".join(map(line, self.found[:3])) + (", ..." if len(self.found) > 3 else "")
         return f"{self.where} has {len(self.found)} ({first})"
 
     def _advice(self, width: int) -> str:
@@ -89,7 +90,7 @@ def of_folders(found: Collection[str], root: Path, where: str, wnids: Sequence[s
         where, wnids = repr(str(listed)), read_list(listed)
     if wnids is not None:
         if strange := [name for name in names if name not in set(wnids)]:
-            raise UserError(f"class {printable(strange[0])!r} of {str(root)!r} is not one of the {len(wnids)} names in "
+            raise UserError(f"class {line(strange[0])!r} of {str(root)!r} is not one of the {len(wnids)} names in "
                             f"{where}")
         return Classes(tuple(wnids), LISTED, names, where)
     if names and all(map(WNID.fullmatch, names)):
@@ -102,15 +103,14 @@ def of_folders(found: Collection[str], root: Path, where: str, wnids: Sequence[s
 
 def read_list(path: Path) -> list[str]:
     """Names in a text file, one a line. Raises `UserError` for a repeated name, an empty line and an empty file."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
-    except (OSError, UnicodeError) as error:
-        raise UserError(f"{str(path)!r} cannot be read as text: {error}") from error
+    lines = [text.strip() for text in read_text(path, "the name of a class in each line").rstrip().splitlines()]
     if not lines or "" in lines:
         where = f"line {lines.index('') + 1} is empty" if lines else "it is empty"
         raise UserError(f"{str(path)!r}: {where}; expected the name of a class in each line, in the head's order")
-    if twice := [name for i, name in enumerate(lines) if name in lines[:i]] if len(set(lines)) < len(lines) else []:
-        raise UserError(f"{str(path)!r} names the class {twice[0]!r} twice")
+    if long := next((i for i, text in enumerate(lines, 1) if len(text) > LONGEST), 0):
+        raise UserError(f"{str(path)!r}, line {long}: expected the name of a class, of at most {LONGEST} characters")
+    if (twice := first_twice(lines)) is not None:
+        raise UserError(f"{str(path)!r} names the class {twice!r} twice")
     return lines
 
 
@@ -121,4 +121,4 @@ def _wnids(width: int) -> Sequence[str]:
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from aiqvit.tasks.checkpoints.containers import alone
 from aiqvit.tasks.content import combined, digest, digests
+from aiqvit.tasks.texts import expanded
 from aiqvit.tasks.weights import checksum, load_state, read_checkpoint
 from torch import Tensor, nn
 
@@ -50,7 +51,7 @@ class Coco(Task):
             self._limits = mini.LIMITS
         else:
             self._mini, self.models, self.batch = None, MODELS, 1
-            self._files = files.CocoFolder(Path(data).expanduser(), CocoDataset.METAINFO["classes"], (1333, 800))
+            self._files = files.CocoFolder(expanded(data), CocoDataset.METAINFO["classes"], (1333, 800))
             self._limits = {"images": 256, "batch": 1, "init_images": 1}
         self._empty = 0  # images evaluated, where there is nothing to find in any of them
         self.label = "coco-mini" if self._mini else "coco"

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import sqlite3
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from aiqvit.tasks.cache import folder
+from aiqvit.tasks import memory
 from tqdm import tqdm
+
+from aiqvit.io.files import opened
 
 NOBODY = "unreadable"  # in place of a digest: what reads such a file says so, or skips it
 YOUNG = 2 * 10**9  # nanoseconds: a file written since may change again without another time stamp
 BLOCK = 2**20  # bytes read at once
 _seen: dict[tuple[str, str], str] = {}  # (path, stamp) -> digest, what this process has read or looked up
-TABLE = "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stamp TEXT, digest TEXT)"
 
 
 def digests(paths: Sequence[Path]) -> list[str]:
@@ -30,13 +29,13 @@ def digests(paths: Sequence[Path]) -> list[str]:
     names = [os.path.abspath(path) for path in paths]
     stamps = [_stamp(name) for name in names]
     places = list(zip(names, stamps, strict=True))
-    _seen.update(_remembered([name for name, stamp in places if (name, stamp) not in _seen]))
+    _seen.update(memory.remembered([name for name, stamp in places if (name, stamp) not in _seen]))
     found = {name: _seen[name, stamp] for name, stamp in places if stamp and (name, stamp) in _seen}
     missing = [name for name in dict.fromkeys(names) if name not in found]
     fresh = dict(zip(missing, _read(missing), strict=True))
     old = {(name, stamp): digest for name, (stamp, digest) in fresh.items() if stamp}
     _seen.update(old)
-    _remember([(*place, digest) for place, digest in old.items()])
+    memory.remember([(*place, digest) for place, digest in old.items()])
     found |= {name: digest for name, (_, digest) in fresh.items()}
     return [found[name] for name in names]
 
@@ -73,7 +72,7 @@ def _read(names: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _read_one(name: str) -> tuple[str, str]:
     sha = hashlib.sha256()
     try:
-        with open(name, "rb", buffering=0) as file:
+        with opened(name) as file:
             before = _stamp(file.fileno())
             while block := file.read(BLOCK):
                 sha.update(block)
@@ -82,30 +81,3 @@ def _read_one(name: str) -> tuple[str, str]:
         return "", NOBODY
     old = time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > YOUNG
     return before if old and before == after else "", sha.hexdigest()
-
-
-@contextlib.contextmanager
-def _memory() -> Iterator[sqlite3.Connection]:
-    """The data base in the cache folder. Raises `sqlite3.Error` or `OSError` when it cannot be used."""
-    folder().mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(sqlite3.connect(folder() / "content.sqlite", timeout=5)) as base, base:
-        base.execute(TABLE)
-        yield base
-
-
-def _remembered(names: Sequence[str]) -> dict[tuple[str, str], str]:
-    found: dict[tuple[str, str], str] = {}
-    if not names:
-        return found
-    with contextlib.suppress(sqlite3.Error, OSError, ValueError), _memory() as base:
-        for name in names:
-            for stamp, digest in base.execute("SELECT stamp, digest FROM files WHERE path = ?", (name,)):
-                if isinstance(digest, str) and len(digest) == 64:
-                    found[name, stamp] = digest
-    return found
-
-
-def _remember(rows: Sequence[tuple[str, str, str]]) -> None:
-    if rows:
-        with contextlib.suppress(sqlite3.Error, OSError, ValueError), _memory() as base:
-            base.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aiqvit.tasks.classes import WNID
+from aiqvit.tasks.matlab import read_synsets
+from aiqvit.tasks.texts import read_text
 
 from aiqvit.interfaces import UserError
 
 TABLE, COLUMNS = "LOC_val_solution.csv", ("ImageId", "PredictionString")
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 MAPS = ("map_clsloc.txt", "meta.mat", "synsets.txt", "synset_order.txt")  # what the devkit's numbers stand for
+WHAT = "the classes of validation pictures, as text"
 BELOW = ("", "data", "devkit", "devkit/data", "ILSVRC2012_devkit_t12/data")
 
 
@@ -41,15 +44,12 @@ def _first(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
     return next((folder / name for name in names for folder in folders if (folder / name).is_file()), None)
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeError) as error:
-        raise UserError(f"{str(path)!r} cannot be read as text: {error}") from error
-
-
 def _table(path: Path) -> dict[str, str]:
-    rows = [(number, row) for number, row in enumerate(csv.reader(_lines(path)), 1) if any(map(str.strip, row))]
+    try:
+        lines = enumerate(csv.reader(read_text(path, WHAT).splitlines()), 1)
+        rows = [(number, row) for number, row in lines if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise UserError(f"{str(path)!r} is no table: {error}") from error
     header = [cell.strip() for cell in rows[0][1]] if rows else []
     if not set(COLUMNS) <= set(header):
         raise UserError(f"{str(path)!r} begins with {','.join(header)[:80]!r}: expected a first line with the columns "
@@ -68,10 +68,10 @@ def _table(path: Path) -> dict[str, str]:
 
 def _truth(path: Path, folders: Sequence[Path]) -> dict[str, str]:
     """The devkit's list: line i is the class of picture i, as a number that a map names, or as a wnid."""
-    lines = [line.strip() for line in _lines(path) if line.strip()]
+    lines = [line.strip() for line in read_text(path, WHAT).splitlines() if line.strip()]
     if all(map(WNID.fullmatch, lines)):
         return {str(i): wnid for i, wnid in enumerate(lines, 1)}
-    if wrong := next((i for i, line in enumerate(lines, 1) if not line.isdecimal()), 0):
+    if wrong := next((i for i, line in enumerate(lines, 1) if not _is_number(line)), 0):
         raise UserError(f"{str(path)!r}, line {wrong}: expected the number of a class")
     source = _first([path.parent, *folders], MAPS)
     if source is None:
@@ -86,9 +86,9 @@ def _truth(path: Path, folders: Sequence[Path]) -> dict[str, str]:
 def _map(path: Path) -> dict[int, str]:
     """The devkit's number -> wnid, from `meta.mat`, lines `wnid number name`, or wnids in the devkit's order."""
     if path.suffix == ".mat":
-        return _matlab(path)
-    rows = [line.split() for line in _lines(path) if line.strip()]
-    if rows and all(len(row) > 1 and WNID.fullmatch(row[0]) and row[1].isdecimal() for row in rows):
+        return read_synsets(path)
+    rows = [line.split() for line in read_text(path, WHAT).splitlines() if line.strip()]
+    if rows and all(len(row) > 1 and WNID.fullmatch(row[0]) and _is_number(row[1]) for row in rows):
         return {int(row[1]): row[0] for row in rows}
     wnids = [row[0] for row in rows]
     if not wnids or not all(map(WNID.fullmatch, wnids)):
@@ -99,14 +99,5 @@ def _map(path: Path) -> dict[int, str]:
     return dict(enumerate(wnids, 1))
 
 
-def _matlab(path: Path) -> dict[int, str]:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise UserError(f"{str(path)!r} needs SciPy to be read: pip install scipy, or put the devkit's map_clsloc.txt "
-                        "beside it") from error
-    try:
-        rows = loadmat(str(path), squeeze_me=True)["synsets"]
-        return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows if not int(row["num_children"])}
-    except Exception as error:
-        raise UserError(f"{str(path)!r} is not the devkit's meta.mat: {type(error).__name__}, {error}") from error
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) < 10

@@ -6,7 +6,9 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from aiqvit.tasks.pictures import SUFFIXES, printable
+from aiqvit.tasks.pictures import SUFFIXES
+
+from aiqvit.io.escape import line
 
 Sample = tuple[Path, int]  # picture, index in the list of classes
 
@@ -30,7 +32,7 @@ class Ignored:
         """A file for people."""
         path = Path(path)
         root = next((root for root in self.roots if path.is_relative_to(root) and path != root), None)
-        return printable(str(path.relative_to(root) if root else path))
+        return line(str(path.relative_to(root) if root else path))
 
     def __str__(self) -> str:
         """`3 ignored (2 hidden, 1 not a picture: .txt); the first: 'val/a/.x', hidden`; empty for nothing."""
@@ -65,7 +67,7 @@ def is_folder(entry: os.DirEntry) -> bool:
 def is_picture(entry: os.DirEntry, ignored: Ignored) -> bool:
     """Whether a file is a picture by its name and is there; counted when it is not."""
     if not entry.name.lower().endswith(SUFFIXES):
-        ignored.add(entry.path, f"not a picture: {printable(Path(entry.name).suffix.lower()) or 'no suffix'}")
+        ignored.add(entry.path, f"not a picture: {line(Path(entry.name).suffix.lower()) or 'no suffix'}")
         return False
     try:
         there = entry.is_file()

@@ -90,7 +90,7 @@ class ImageNet(Task):
                 raise unknown_network(net, repr(name))
             if weights is None:  # the same as below, before anything is fetched
                 self._layout.classes.outputs(net.num_classes, name)
-            source = weights or str(_pretrained(name, net.pretrained_cfg))
+            source = weights or str(_pretrained(name, net.pretrained_cfg, self.offline))
         state, notes = read_checkpoint(source)
         if not self.mini:
             net = self._fitted(net, name, state, weights)
@@ -226,8 +226,8 @@ class ImageNet(Task):
         return transforms.build(resolve_data_config({}, model=subject.model))
 
 
-def _pretrained(name: str, config: dict[str, Any]) -> Path:
+def _pretrained(name: str, config: dict[str, Any], offline: bool) -> Path:
     repository = config.get("hf_hub_id")
     if not repository:
         raise UserError(f"timm has no pretrained weights for {name!r}: give --weights FILE")
-    return hub_file(repository, config.get("hf_hub_filename") or "model.safetensors")
+    return hub_file(repository, config.get("hf_hub_filename") or "model.safetensors", offline)

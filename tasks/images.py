@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 from aiqvit.tasks.folders import Sample
-from aiqvit.tasks.pictures import as_rgb, printable, reason
+from aiqvit.tasks.pictures import reason, rgb
 from PIL import Image
 
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import line
 
 
 class Loader:
@@ -45,15 +46,15 @@ class Loader:
 
     def _load(self, path: Path) -> torch.Tensor | Exception:
         try:
-            with Image.open(path) as image:
-                return self.transform(as_rgb(image))
-        except Exception as error:
+            with rgb(path) as image:
+                return self.transform(image)
+        except Exception as error:  # of the decoders, whatever a damaged file makes them raise
             return error
 
     def _kept(self, loaded: torch.Tensor | Exception, path: Path) -> torch.Tensor | None:
         if isinstance(loaded, torch.Tensor):
             return loaded
         if self.strict:
-            raise UserError(f"broken image {printable(str(path))!r}: {reason(loaded)}") from loaded
-        self.broken.setdefault(printable(self.name(path)), reason(loaded))
+            raise UserError(f"broken image {line(str(path))!r}: {reason(loaded)}") from loaded
+        self.broken.setdefault(line(self.name(path)), reason(loaded))
         return None

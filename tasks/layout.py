@@ -9,9 +9,11 @@ from pathlib import Path
 from aiqvit.tasks import flat
 from aiqvit.tasks.classes import Classes, of_folders
 from aiqvit.tasks.folders import Ignored, Sample, by_class, entries, is_folder, pictures
-from aiqvit.tasks.pictures import SUFFIXES, printable
+from aiqvit.tasks.pictures import SUFFIXES
+from aiqvit.tasks.texts import expanded
 
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import line
 
 VALS = ("val", "validation", "valid", "test")  # the first of these is evaluated on
 DOWNLOAD = Path("ILSVRC") / "Data" / "CLS-LOC"  # where the data lies in the usual download, the table three above
@@ -37,7 +39,7 @@ def find(data: str, calib: str | None = None, wnids: Sequence[str] | None = None
     `wnids` are the classes in order, when they are known. Raises `UserError` when the folder is not there, or what it
     has cannot be understood; what is merely missing is said in `no_train` and `no_val`.
     """
-    top = Path(data).expanduser()
+    top = expanded(data)
     root = top / DOWNLOAD if (top / DOWNLOAD).is_dir() else top
     found = Layout(root, ignored=Ignored(root))
     wanted = f"looked for {str(root / 'train')!r} and {str(root / 'val')!r} with a folder per class (n01440764, ...)"
@@ -45,7 +47,7 @@ def find(data: str, calib: str | None = None, wnids: Sequence[str] | None = None
         raise UserError(f"data folder {str(root)!r} {'is no folder' if root.exists() else 'does not exist'}: {wanted}")
     names: set[str] = set()
     if calib is not None:
-        _calibration(Path(calib).expanduser(), found)
+        _calibration(expanded(calib), found)
     elif (root / "train").is_dir():
         names = _train(root / "train", found)
     else:
@@ -109,7 +111,7 @@ def _evaluated(val: Path, top: Path, names: set[str], found: Layout, wnids: Sequ
         raise UserError(f"no images in {str(val)!r}: looked for {wanted}*{{{','.join(SUFFIXES)}}}{_but(found)}")
     names = names if own & names else own  # a train without any class of the other is no list of classes
     if odd := sorted(own - names):
-        where += f" (of which {printable(odd[0])!r} is not in 'train')"
+        where += f" (of which {line(odd[0])!r} is not in 'train')"
     found.classes = of_folders(own | names, found.root, where, wnids)
     index = {name: i for i, name in enumerate(found.classes.names)}
     found.val = [(path, index[name]) for path, name in pairs]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from aiqvit.tasks.content import digest
-from aiqvit.tasks.point_files import kept_rows, parse
+from aiqvit.tasks.point_cache import kept_rows
+from aiqvit.tasks.point_files import parse
 from aiqvit.tasks.texts import read_json, read_text
 
 from aiqvit.interfaces import UserError
@@ -101,7 +101,7 @@ def _labels(path: Path, columns: Sequence[int]) -> list[int]:
     def read() -> np.ndarray:
         return np.unique(parse(path, columns)[:, -1])[:, None]
 
-    labels = np.unique(kept_rows([digest(path), *columns, "labels"], read, MOST + 1).rows)
+    labels = np.unique(kept_rows(path, [*columns, "labels"], read, MOST + 1, (1,)).rows)
     if len(labels) > MOST or (labels != labels.round()).any() or labels.min() < 0 or labels.max() >= MOST:
         raise UserError(f"{str(path)!r}: its last column is not the part of a point, a whole number from 0 to "
                         f"{MOST - 1}")

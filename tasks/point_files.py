@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from aiqvit.tasks.cache import file_once, folder
-from aiqvit.tasks.content import combined, digest
+from aiqvit.tasks.point_cache import Array, Sampled, kept_rows
 from aiqvit.tasks.texts import decoded
 
 from aiqvit.interfaces import UserError
+from aiqvit.io.files import opened, read_bytes
 
-Array = np.ndarray
 HEAD = 4096  # bytes of a file that are looked at when the task opens
+LINES, LONGEST = 2_000_000, 10_000  # of a file, and characters of one
 COMMENTS = ("#", "//", "%", ";")
-FORMAT = 2  # of what is kept in the cache
-
-
-class Sampled(NamedTuple):
-    """Points of a shape and how many there were."""
-
-    rows: Array  # (count, columns) float32
-    total: int
 
 
 class Form(NamedTuple):
@@ -41,30 +31,17 @@ def read_points(path: Path, columns: Sequence[int], count: int) -> Sampled:
 
     Raises `UserError` that names the file and the first bad line.
     """
-    return kept_rows([digest(path), *columns, "text"], lambda: parse(path, columns), count)
-
-
-def kept_rows(identity: Iterable[object], read: Callable[[], Array], count: int) -> Sampled:
-    """`count` evenly spaced rows of what `read` gives, from the cache where `identity` is known already."""
-    kept = folder() / "points" / f"{combined([FORMAT, count, *identity])[:32]}.npz"
-    broken = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # or not there: then it is read anew
-    with contextlib.suppress(*broken), np.load(kept, allow_pickle=False) as found:
-        return Sampled(found["rows"], int(found["total"]))
-    rows = read()
-    total, rows = len(rows), rows[np.arange(count) * len(rows) // count]
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        file_once(kept, lambda draft: np.savez(draft, rows=rows, total=total))
-    return Sampled(rows, total)
+    return kept_rows(path, [*columns, "text"], lambda: parse(path, columns), count, columns)
 
 
 def look(path: Path, columns: Sequence[int]) -> Form:
     """The form of a file by its first lines. Raises `UserError` that names the file and the line."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             content = file.read(HEAD + 1)
         lines = decoded(content[:HEAD], whole=len(content) <= HEAD).splitlines()
         form = _form(path, lines[:-1] if len(content) > HEAD else lines, columns)
-        return form or _form(path, decoded(path.read_bytes()).splitlines(), columns) or _empty(path, columns)
+        return form or _form(path, _lines(path), columns) or _empty(path, columns)
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
 
@@ -72,7 +49,7 @@ def look(path: Path, columns: Sequence[int]) -> Form:
 def parse(path: Path, columns: Sequence[int]) -> Array:
     """All rows of a file, (n, columns) float32. Raises `UserError` that names the file and the first bad line."""
     try:
-        lines = decoded(path.read_bytes()).splitlines()
+        lines = _lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
     form = _form(path, lines, columns) or _empty(path, columns)
@@ -83,6 +60,17 @@ def parse(path: Path, columns: Sequence[int]) -> Array:
     if rows is None or rows.shape[1] != form.columns or not np.isfinite(rows := tamed(rows)).all():
         raise UserError(f"{str(path)!r}, {_first_fault(lines, form)}")
     return rows
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a file. Raises `UserError` for more, or longer ones, than a shape has."""
+    text = decoded(read_bytes(path))
+    if text.count("\n") > LINES:
+        raise UserError(f"{str(path)!r} has more than {LINES} lines")
+    lines = text.splitlines()
+    if long := next((i for i, line in enumerate(lines, 1) if len(line) > LONGEST and line[0] not in "#/%;"), 0):
+        raise UserError(f"{str(path)!r}, line {long} is longer than {LONGEST} characters")
+    return lines
 
 
 def tamed(rows: Array) -> Array:

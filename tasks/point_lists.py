@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aiqvit.tasks import point_h5
-from aiqvit.tasks.texts import located, read_list
+from aiqvit.tasks.texts import first_twice, is_file, located, read_list
 
 from aiqvit.interfaces import UserError
 
@@ -74,8 +74,7 @@ def _prefix(root: Path, test: str | None) -> str:
 
 def _classes(path: Path) -> tuple[str, ...]:
     names = tuple(read_list(path, "the names of the classes"))
-    again = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if again is not None:
+    if (again := first_twice(names)) is not None:
         raise UserError(f"{str(path)!r} names the class {again!r} twice")
     return names
 
@@ -92,7 +91,7 @@ def _shapes(root: Path, name: str, classes: Sequence[str]) -> list[Shape]:
             raise UserError(f"{str(root / name)!r} names {entry!r}, but {family!r} is not a class in the class list")
         file = path.name if path.suffix in SUFFIXES else f"{path.name}.txt"
         found = located(str(path.with_name(file)), root / family, root)
-        if not found.is_file():
+        if not is_file(found):
             missing = str(root / family / file)
             raise UserError(f"{str(root / name)!r} names {entry!r}, but there is no file {missing!r}")
         shapes.append(Shape(found, labels[family]))

@@ -16,6 +16,7 @@ from aiqvit.tasks.models.point_weights import build, own_keys
 from aiqvit.tasks.point_facts import Facts
 from aiqvit.tasks.point_lists import Shape
 from aiqvit.tasks.point_reader import PointReader
+from aiqvit.tasks.texts import expanded
 from aiqvit.tasks.weights import checksum, load_state, read_checkpoint
 from torch import Tensor, nn
 
@@ -49,7 +50,7 @@ class PointTask(PointReader, Task):
         self.points = mini.POINTS if self.mini else POINTS
         self.models = (f"mini_{MODEL}",) if self.mini else (MODEL,)
         self.label = f"{self.name}-mini" if self.mini else self.name
-        root = mini.prepare(name) if self.mini else Path(data).expanduser()
+        root = mini.prepare(name) if self.mini else expanded(data)
         if not root.exists():
             raise UserError(missing("data folder", root))
         self.facts = Facts(self.points)

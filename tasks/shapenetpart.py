@@ -16,7 +16,7 @@ from aiqvit.tasks.models.point_transformer import PointSegmenter
 from aiqvit.tasks.part_labels import CATEGORIES, OFFICIAL, categories, found_labels
 from aiqvit.tasks.point_lists import Shape
 from aiqvit.tasks.points import PointTask, class_means
-from aiqvit.tasks.texts import read_json
+from aiqvit.tasks.texts import LONGEST, is_file, read_json
 from torch import Tensor
 
 from aiqvit.interfaces import UserError
@@ -101,6 +101,8 @@ def _shapes(root: Path, split: str, folders: dict[str, int]) -> list[Shape]:
     listed = read_json(path, what)
     if not isinstance(listed, list) or not all(isinstance(entry, str) and "/" in entry for entry in listed):
         raise UserError(f"{str(path)!r} cannot be read: expected {what}")
+    if any(len(entry) > LONGEST for entry in listed):
+        raise UserError(f"{str(path)!r} has an entry of more than {LONGEST} characters: expected {what}")
     if not listed:
         raise UserError(f"{str(path)!r} is empty: expected {what}")
     shapes = []
@@ -109,7 +111,7 @@ def _shapes(root: Path, split: str, folders: dict[str, int]) -> list[Shape]:
         if folder not in folders:
             raise UserError(f"{str(path)!r} names the folder {folder!r}, which is not in {CATEGORIES}")
         file = root / folder / f"{name.removesuffix('.txt')}.txt"
-        if not file.is_file():
+        if not is_file(file):
             raise UserError(f"{str(path)!r} names {entry!r}, but there is no file {str(file)!r}{_hint(root, folder)}")
         shapes.append(Shape(file, folders[folder]))
     return shapes

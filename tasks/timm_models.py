@@ -7,6 +7,7 @@ from typing import Any
 import timm
 import torch
 from aiqvit.tasks import transforms
+from aiqvit.tasks.checkpoints.bounds import check_classes
 from timm.data import resolve_data_config
 from torch import nn
 
@@ -46,6 +47,7 @@ def fitted(net: nn.Module, name: str, classes: int | None, weights: str | None,
     values = transforms.resolve(usual, said, asked)
     changes: dict[str, Any] = {}
     if classes and classes != net.num_classes:
+        check_classes(classes, f"weights {weights!r}")
         changes["num_classes"] = classes
     if tuple(values["input_size"]) != tuple(usual["input_size"]):
         changes["img_size"] = tuple(values["input_size"][1:])

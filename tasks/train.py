@@ -10,6 +10,7 @@ input, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -18,11 +19,10 @@ from os.path import expanduser
 from pathlib import Path
 
 import torch
-from aiqvit.tasks.cache import file_once
 from aiqvit.tasks.content import combined
 from aiqvit.tasks.models.point_transformer import WIDTHS
 from aiqvit.tasks.points import PointTask, Shape, shape_content
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -30,6 +30,7 @@ from tqdm import tqdm
 from aiqvit.bounds import THREADS_A_CORE, Count, Part, Seed, Size, Threads, Widths
 from aiqvit.guard import Parser, guarded, number
 from aiqvit.interfaces import UserError
+from aiqvit.io.files import write_bytes
 from aiqvit.registry import TASKS
 
 MINI = {"widths": (32, 64, 128), "dim": 32}
@@ -103,13 +104,16 @@ class Trainer:
             return
         try:
             state = torch.load(path, map_location=self.args.device, weights_only=True)
+            if not isinstance(state, dict) or state.get("settings") != self.settings():
+                raise UserError(f"{str(path)!r} was trained with other settings or data: remove it or choose another "
+                                "--out")
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.epoch, self.best = int(state["epoch"]), float(state["best"])
+        except UserError:
+            raise
         except Exception as error:  # whatever a damaged file makes torch raise
             raise UserError(f"{str(path)!r} is damaged, it cannot be continued: remove it to start anew") from error
-        if not isinstance(state, dict) or state.get("settings") != self.settings():
-            raise UserError(f"{str(path)!r} was trained with other settings or data: remove it or choose another --out")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.best = state["epoch"], state["best"]
 
     def settings(self) -> dict:
         """What a checkpoint must agree on to be continued."""
@@ -132,10 +136,11 @@ class Trainer:
         if metrics[task.metrics[-1]] > self.best:
             self.best = metrics[task.metrics[-1]]
             state = {key: value.cpu().contiguous() for key, value in self.model.state_dict().items()}
-            file_once(self.out / "best.safetensors", lambda draft: save_file(state, draft))
+            write_bytes(self.out / "best.safetensors", to_bytes(state))
         last = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "epoch": self.epoch,
                 "best": self.best, "settings": self.settings()}
-        file_once(self.out / "last.pt", lambda draft: torch.save(last, draft))
+        torch.save(last, content := io.BytesIO())
+        write_bytes(self.out / "last.pt", content.getvalue())
         return {"loss": loss, **metrics}
 
 

@@ -6,23 +6,26 @@ Each of size, crop, mean, std and interpolation comes from the first of the thre
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from aiqvit.tasks.pictures import printable
 from timm.data import create_transform, resolve_data_config
 from timm.data.transforms import _str_to_pil_interpolation
 
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import line
+from aiqvit.io.structure import parse_json
+from aiqvit.io.text import read_text
 
 FILTERS = tuple(sorted(_str_to_pil_interpolation))
 KEYS = ("mean", "std", "crop", "size", "interpolation")
 INNER = ("pretrained_cfg", "default_cfg", "data_config", "config", "args", "hparams")  # where a checkpoint keeps them
 BESIDE = ("config.json", "preprocessor_config.json")
+LARGEST = 1024  # pixels of a side that a file may ask for; larger ones are typed
+PLAIN = (bool, int, float, str, list, tuple, Mapping)
 Values = dict[str, Any]  # of timm: mean, std, crop_pct, input_size, interpolation, crop_mode
 
 
@@ -61,7 +64,7 @@ _EXPECTED = {
 
 def _read(key: str, values: list[Any]) -> tuple[str, Any]:
     """timm's name and the value; None for a wrong one."""
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
+    with contextlib.suppress(ValueError, TypeError, OverflowError, RuntimeError):  # the last of tensors
         if key in ("mean", "std"):
             numbers = [float(v) for v in values]
             good = len(numbers) in (1, 3) and all(0 <= n <= 1 and (n > 0 or key == "mean") for n in numbers)
@@ -89,14 +92,17 @@ def of_weights(path: str | Path, model: str) -> tuple[Values, str]:
         parts = [content, *(inner for key in INNER if isinstance(inner := _plain(content.get(key)), Mapping))]
         found: Values = {}
         for part in parts:
-            found = _known(part) | found
+            found = _known({k: v for k, v in part.items() if isinstance(v, PLAIN)}) | found
         if found:
             return found, where
     return {}, ""
 
 
 def _inside(path: Path) -> list[tuple[str, Mapping]]:
-    """The containers of a torch file, without reading its tensors; a file that cannot be read so has none."""
+    """The containers of a torch file, without reading its tensors; a file that cannot be read so has none.
+
+    The file's weights were read before, within the bounds of `aiqvit.tasks.checkpoints`.
+    """
     from argparse import Namespace
 
     with contextlib.suppress(Exception), torch.serialization.safe_globals([Namespace]):
@@ -110,7 +116,7 @@ def _beside(path: Path) -> list[tuple[str, Mapping]]:
     found = []
     for name in BESIDE:
         with contextlib.suppress(OSError, ValueError):
-            content = json.loads((path.parent / name).read_text(encoding="utf-8-sig"))
+            content = parse_json(read_text(path.parent / name))
             if isinstance(content, Mapping):
                 found.append((f"{name} beside the weights", content))
     return found
@@ -133,7 +139,7 @@ def _known(part: Mapping) -> Values:
     for key, value in raw.items():
         values = list(value) if isinstance(value, list | tuple) else [value]
         name, good = _read(key, values[1:] if key == "size" and len(values) == 3 else values)
-        if good is not None:
+        if good is not None and not (key == "size" and max(good) > LARGEST):
             found[name] = good
     mode = part.get("crop_mode", raw.get("crop_mode"))
     return found | ({"crop_mode": mode} if mode in ("center", "squash", "border") else {})
@@ -176,7 +182,7 @@ def _equal(one: Any, other: Any) -> bool:
 def _text(key: str, value: Any) -> str:
     if key == "size":  # (3, height, width)
         return f"{value[1]}" if value[1] == value[2] else f"{value[1]}x{value[2]}"
-    return ",".join(map(str, value)) if isinstance(value, tuple | list) else printable(str(value))
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else line(str(value))
 
 
 def build(values: Values) -> Callable:

@@ -9,12 +9,13 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import torch
+from aiqvit.tasks.checkpoints.bounds import check_names
 from aiqvit.tasks.checkpoints.containers import passed_over, unwrapped, weights_in, without_shadows
 from aiqvit.tasks.checkpoints.formats import read_file
 from aiqvit.tasks.checkpoints.nearest import look
 from torch import nn
 
-from aiqvit.interfaces import UserError
+from aiqvit.interfaces import NotHere, UserError
 
 State = dict[str, torch.Tensor]
 
@@ -27,8 +28,10 @@ def read_checkpoint(path: str | Path) -> tuple[State, list[str]]:
     """
     content = read_file(path)
     state, key = weights_in(content)
+    check_names(state, f"weights file {str(path)!r}")
     if not state:
-        keys = ", ".join(map(repr, list(content)[:3])) if isinstance(content, dict) and content else "nothing of a name"
+        named = isinstance(content, dict) and content
+        keys = ", ".join(repr(key)[:80] for key in list(content)[:3]) if named else "nothing of a name"
         raise UserError(f"weights file {str(path)!r} holds no tensors by name, but {keys}: save model.state_dict()")
     notes = []
     if key:
@@ -100,22 +103,26 @@ def checksum(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def hub_file(repository: str, filename: str = "model.safetensors") -> Path:
+def hub_file(repository: str, filename: str = "model.safetensors", offline: bool = False) -> Path:
     """Path of a pretrained file: the local cache's copy, or downloaded when the hub answers within five seconds.
 
-    Raises `UserError` when it is in neither.
+    The repository may end in `@` and a revision. Raises `UserError` when it is in neither, `NotHere` when it is not in
+    the cache and `offline` says that nothing is to be fetched.
     """
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
-    cached = try_to_load_from_cache(repository, filename)
+    repository, _, revision = repository.partition("@")
+    cached = try_to_load_from_cache(repository, filename, revision=revision or None)
     if isinstance(cached, str):
         return Path(cached)
+    if offline:
+        raise NotHere(f"no pretrained weights for {repository!r} here: a run fetches them")
     advice = f"no pretrained weights for {repository!r} here and the hub cannot be reached: give --weights FILE"
     if constants.HF_HUB_OFFLINE or not _answers(constants.ENDPOINT):
         raise UserError(advice)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
-        return Path(hf_hub_download(repository, filename))
+        return Path(hf_hub_download(repository, filename, revision=revision or None))
     except Exception as error:
         raise UserError(f"{advice} ({type(error).__name__})") from error
 

@@ -8,7 +8,7 @@ from aiqvit.interfaces import UserError
 
 LIMITS = {  # name: (bound, what it bounds); the variable is AIQVIT_MAX_ and the name in capitals
     "text_mib": (64, "MiB of a text file: records, lists, tables, TOML"),
-    "annotations_mib": (1024, "MiB of a file of annotations"),
+    "annotations_mib": (64, "MiB of a file of annotations"),
     "weights_gib": (16, "GiB that a weights file takes unpacked"),
     "megapixels": (100, "million pixels of a picture"),
 }

@@ -9,12 +9,13 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, nan: bool = False) -> Any:
     """The value of a JSON text.
 
-    Raises `ValueError` for what is no JSON, for NaN and Infinity, and for lists nested some 200 levels deep.
+    Raises `ValueError` for what is no JSON, for NaN and Infinity unless `nan`, and for lists nested some 200 levels
+    deep.
     """
-    return from_json(text.encode() if isinstance(text, str) else text, allow_inf_nan=False)
+    return from_json(text.encode() if isinstance(text, str) else text, allow_inf_nan=nan)
 
 
 def checked(value: Any, schema: Any) -> Any:

@@ -19,9 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from aiqvit.tasks.checkpoints.inert import whole_module
+from aiqvit.tasks.checkpoints.modules import whole_module
 
 State = dict[str, torch.Tensor]
+Found = tuple[State, tuple[str, ...]]  # weights, and the keys that lead to them
+Known = dict[tuple[int, int], Found | None]  # by container and depth
 
 AVERAGED = ("state_dict_ema", "model_ema", "module_ema", "net_ema", "ema_model", "params_ema", "ema")
 PLAIN = ("state_dict", "model", "module", "net", "model_state_dict", "network", "model_state", "params", "weights",
@@ -33,7 +35,7 @@ DEPTH = 6  # levels that are looked into
 
 def weights_in(content: Any) -> tuple[State, str]:
     """The tensors of a checkpoint and the path of the key that they stood under, `model_ema.module`; "" for none."""
-    found = _find(content, (), DEPTH)
+    found = _find(content, DEPTH, {})
     if found is None:
         return {}, ""
     state, path = found
@@ -45,29 +47,37 @@ def passed_over(content: Any, path: str) -> list[str]:
     first = path.partition(".")[0]
     if not first or not isinstance(content, dict):
         return []
-    return [str(key) for key in content if key in ORDER and key != first and _find(content[key], (), DEPTH - 1)]
+    return [str(key) for key in content if key in ORDER and key != first and _find(content[key], DEPTH - 1, {})]
 
 
-def _find(content: Any, path: tuple[str, ...], depth: int) -> tuple[State, tuple[str, ...]] | None:
+def _find(content: Any, depth: int, known: Known) -> Found | None:
+    """The weights below a container and where; a container that is in several places is looked into once a depth."""
     if not isinstance(content, dict) or depth == 0:
         return None
+    if (id(content), depth) not in known:
+        known[id(content), depth] = None  # one that is in itself has nothing more there
+        known[id(content), depth] = _look_into(content, depth, known)
+    return known[id(content), depth]
+
+
+def _look_into(content: dict, depth: int, known: Known) -> Found | None:
     if state := whole_module(content):
-        return state, path
+        return state, ()
     state = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
     for key in ORDER:
-        found = _find(content.get(key), (*path, key), depth - 1)
+        found = _find(content.get(key), depth - 1, known)
         if found and len(found[0]) >= len(state):  # fewer tensors beside it are states of generators, scales, counters
-            return found
+            return found[0], (key, *found[1])
     if any(tensor.dim() > 0 for tensor in state.values()):
-        return state, path
-    return _only(content, path, depth) or ((state, path) if state else None)
+        return state, ()
+    return _only(content, depth, known) or ((state, ()) if state else None)
 
 
-def _only(content: dict, path: tuple[str, ...], depth: int) -> tuple[State, tuple[str, ...]] | None:
+def _only(content: dict, depth: int, known: Known) -> Found | None:
     """Weights under a key of another name, where exactly one key has any."""
-    found = [_find(value, (*path, str(key)), depth - 1) for key, value in content.items() if isinstance(value, dict)
+    found = [(key, _find(value, depth - 1, known)) for key, value in content.items() if isinstance(value, dict)
              and key not in ("optimizer", "optimizer_state_dict", "scheduler", "scaler", "amp")]
-    found = [item for item in found if item]
+    found = [(inner[0], (str(key), *inner[1])) for key, inner in found if inner]
     return found[0] if len(found) == 1 else None
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from aiqvit.tasks.detection.geometry import area_of, box_of, clean_mask, fault_of_box, partly_outside
-from aiqvit.tasks.texts import read_json
+from aiqvit.tasks.texts import LONGEST, read_json
 
 from aiqvit.interfaces import UserError
 
 Entry = dict[str, Any]
+LARGEST = 2**53  # of an id or an area: COCO's tools hold them in double precision
 WHAT = "COCO's format, with lists of images, annotations and categories"
 
 
@@ -57,7 +58,7 @@ def read_annotations(path: Path, find: Callable[[str], Path], size: Callable[[Pa
     """
     if not path.is_file():
         raise UserError(f"annotations file {str(path)!r} does not exist")
-    content = read_json(path, WHAT)
+    content = read_json(path, WHAT, "annotations_mib", nan=True)
     parts = {key: content.get(key) if isinstance(content, dict) else None
              for key in ("images", "categories", "annotations")}
     lists = {key: [] if key == "annotations" and value is None else value for key, value in parts.items()}
@@ -84,16 +85,19 @@ def _numbered(path: Path, kind: str, entries: Sequence[Entry], name: str) -> dic
         missing = next((key for key in ("id", name) if entry.get(key) in (None, "")), None)
         if missing:
             raise UserError(f"annotations file {str(path)!r}: {kind} {index} has no {missing!r}")
+        if not isinstance(entry[name], str | int) or len(str(entry[name])) > LONGEST:
+            raise UserError(f"annotations file {str(path)!r}: the {name!r} of {kind} {index} is no text of at most "
+                            f"{LONGEST} characters")
         key = _key(entry["id"])
         if key in numbers:
-            raise UserError(f"annotations file {str(path)!r}: {kind} id {entry['id']!r} is there twice, for "
+            raise UserError(f"annotations file {str(path)!r}: {kind} id {_short(entry['id'])} is there twice, for "
                             f"{seen[key]!r} and {entry[name]!r}")
         numbers[key], seen[key] = entry["id"] if plain else index, entry[name]
     return numbers
 
 
 def _plain(entries: Sequence[Entry]) -> bool:
-    return all(type(entry.get("id")) is int for entry in entries)
+    return all(type(entry.get("id")) is int and abs(entry["id"]) < LARGEST for entry in entries)
 
 
 def _key(value: Any) -> str:
@@ -112,7 +116,7 @@ def _images(path: Path, entries: Sequence[Entry], ids: dict[str, int], find: Cal
         used[file] = entry["file_name"]
         said, real = (entry.get("width"), entry.get("height")), size(file)
         if real and None not in said and tuple(map(_key, said)) != tuple(map(str, real)):
-            other.append(f"{file.name!r} is {real[0]} x {real[1]}, not {said[0]} x {said[1]}")
+            other.append(f"{file.name!r} is {real[0]} x {real[1]}, not {' x '.join(map(_short, said))}")
         width, height = real or said
         images.append({"id": ids[_key(entry["id"])], "file": file, "width": _side(width), "height": _side(height)})
     if other:
@@ -120,10 +124,15 @@ def _images(path: Path, entries: Sequence[Entry], ids: dict[str, int], find: Cal
     return sorted(images, key=lambda image: image["id"])
 
 
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
 def _side(value: Any) -> int:
     """Pixels, 0 where it is not known."""
     text = _key(value)
-    return int(text) if text.isdecimal() else 0
+    return int(text) if text.isdecimal() and len(text) < 6 else 0
 
 
 def _flag(value: Any) -> int:
@@ -136,20 +145,20 @@ def _entries(raw: Sequence[Entry], images: dict[int, Entry], ids: dict[str, int]
     """Entries to score, whether all have masks, and remarks."""
     kept, masks, counted, numbers = [], True, Counted(), [entry.get("id") for entry in raw]
     for index, entry in enumerate(raw, 1):
-        where = f"{entry['id']!r}" if "id" in entry else f"number {index}"
+        where = _short(entry["id"]) if "id" in entry else f"number {index}"
         image = images.get(ids.get(_key(entry.get("image_id")), -1))
         category = categories.get(_key(entry.get("category_id")))
         found = None
         if image is None or category is None:
             kind = ("image", "image_id") if image is None else ("category", "category_id")
             counted.add(f"name {'an' if kind[0] == 'image' else 'a'} {kind[0]} that is not listed and are left out",
-                        f"{where}, with {entry.get(kind[1])!r}")
+                        f"{where}, with {_short(entry.get(kind[1]))}")
         else:
             found = _entry(entry, image, where, counted)
         if found is not None:
             masks = masks and "segmentation" in found
             kept.append({**found, "image_id": image["id"], "category_id": category, "id": entry.get("id")})
-    if not all(type(n) is int and n > 0 for n in numbers) or len(set(map(_key, numbers))) < len(numbers):
+    if not all(type(n) is int and 0 < n < LARGEST for n in numbers) or len(set(map(_key, numbers))) < len(numbers):
         again = next((n for n, count in Counter(map(_key, numbers)).items() if count > 1 and n != "None"), None)
         said = f"{again} is there twice" if again is not None else "not all are whole numbers from 1 up, each once"
         kept = [{**entry, "id": number} for number, entry in enumerate(kept, 1)]
@@ -163,7 +172,7 @@ def _entry(raw: Entry, image: Entry, where: str, counted: Counted) -> Entry | No
     mask = clean_mask(raw.get("segmentation"), size)
     box = box_of(mask, size) if raw.get("bbox") is None and mask is not None else raw.get("bbox")
     if fault := fault_of_box(box, size):
-        counted.add(f"have {fault} and are left out", f"{where}, {box}")
+        counted.add(f"have {fault} and are left out", f"{where}, {_short(box)}")
         return None
     if raw.get("bbox") is None:
         counted.add("have no 'bbox': it is taken from the segmentation", where)
@@ -174,7 +183,7 @@ def _entry(raw: Entry, image: Entry, where: str, counted: Counted) -> Entry | No
     if mask is None:
         counted.add("have no usable 'segmentation': box AP only, mask AP is undefined", where)
     area = raw.get("area")
-    if not isinstance(area, int | float) or isinstance(area, bool) or not 0 <= area < float("inf"):
+    if not isinstance(area, int | float) or isinstance(area, bool) or not 0 <= area < LARGEST:
         counted.add("have no usable 'area': it is taken from the segmentation or the box", where)
         area = area_of(mask, box, size)
     found = {"bbox": [float(v) for v in box], "area": area, "iscrowd": _flag(raw.get("iscrowd"))}

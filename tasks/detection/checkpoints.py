@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from aiqvit.tasks.checkpoints.bounds import check_classes
 from torch import Tensor, nn
 
 from aiqvit.interfaces import UserError
@@ -55,7 +56,8 @@ def convert(state: State, model: nn.Module) -> State:
 def classes_in(state: State, source: str) -> int:
     """How many classes the head of a detector's state has. Raises `UserError` where there is no such head."""
     weight = next((v for k, v in state.items() if HEAD.search(k)), None)
-    if weight is None:
+    if weight is None or not weight.dim():
         raise UserError(f"weights {source!r} are not those of a detector: no roi_head.bbox_head.fc_cls.weight among "
                         f"{len(state)} keys, the first of which is {next(iter(state), '')!r}")
-    return len(weight) - 1  # the last one is the background
+    check_classes(count := len(weight) - 1, f"weights {source!r}")  # the last one is the background
+    return count

@@ -12,9 +12,8 @@ from typing import Any
 from aiqvit.tasks.detection.annotations import read_annotations
 from aiqvit.tasks.detection.forward import Sample
 from aiqvit.tasks.detection.models import DATASET, shipped
-from aiqvit.tasks.pictures import SUFFIXES
-from aiqvit.tasks.texts import located, read_list
-from PIL import Image
+from aiqvit.tasks.pictures import SUFFIXES, header, read_checked, reason
+from aiqvit.tasks.texts import is_file, located, read_list
 
 from aiqvit.interfaces import UserError
 
@@ -61,7 +60,7 @@ class CocoFolder:
     def _finder(self, missing: list[str]) -> Callable[[str], Path]:
         def find(name: str) -> Path:
             path = located(name, self.root / VAL, self.root)
-            if not path.is_file():
+            if not is_file(path):
                 missing.append(name)
             return path
 
@@ -89,8 +88,8 @@ class CocoFolder:
         """An image through MMDetection's test pipeline. Raises `UserError` for one that cannot be read."""
         try:
             return self._pipeline()({"img_path": str(path), "img_id": identity})
-        except Exception as error:
-            raise UserError(f"broken image {str(path)!r}: {error}") from error
+        except Exception as error:  # of the decoders, whatever a damaged file makes them raise
+            raise UserError(f"broken image {str(path)!r}: {reason(error)}") from error
 
     def pipeline(self) -> list[dict[str, Any]]:
         """The config of the test pipeline, without annotations, which no detector needs to predict."""
@@ -104,7 +103,8 @@ class CocoFolder:
         if not hasattr(self, "_steps"):
             from mmcv.transforms import Compose
 
-            self._steps = Compose(self.pipeline())
+            self._steps = Compose([_decode if step["type"] == "LoadImageFromFile" else step
+                                   for step in self.pipeline()])
         return self._steps
 
     def judge(self, predictions: list[dict[str, Any]], identities: Sequence[int]) -> dict[str, float]:
@@ -153,8 +153,22 @@ class CocoFolder:
 def picture_size(path: Path) -> tuple[int, int] | None:
     """Width and height as a picture is shown; None where it cannot be read, which loading it will say."""
     try:
-        with Image.open(path) as file:
-            turned = file.getexif().get(ORIENTATION, 1) in range(5, 9)
-            return file.size[::-1] if turned else file.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with header(path) as image:
+            turned = image.getexif().get(ORIENTATION, 1) in range(5, 9)
+            return image.size[::-1] if turned else image.size
+    except Exception:  # of the decoders, whatever a damaged file makes them raise
         return None
+
+
+def _decode(results: dict[str, Any]) -> dict[str, Any]:
+    """What MMDetection's `LoadImageFromFile` does, by OpenCV too, with a picture that Pillow knows and finds in bounds.
+
+    Raises `ValueError` for one in which OpenCV sees another size, and as `read_checked` does.
+    """
+    import mmcv
+
+    content, size = read_checked(results["img_path"])
+    pixels = mmcv.imfrombytes(content)
+    if pixels is None or tuple(sorted(pixels.shape[:2])) != tuple(sorted(size)):
+        raise ValueError("it cannot be decoded")
+    return {**results, "img": pixels, "img_shape": pixels.shape[:2], "ori_shape": pixels.shape[:2]}

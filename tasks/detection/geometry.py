@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Any
+
+from aiqvit.tasks.detection.outlines import is_number, is_run_length, usable_polygons
 
 Size = tuple[int, int]  # height and width of the picture
 SLACK = 1.0  # pixels that a box may end outside: rounding
@@ -11,19 +12,16 @@ SLACK = 1.0  # pixels that a box may end outside: rounding
 
 def clean_mask(value: Any, size: Size) -> Any:
     """Polygons that are some, or a run-length code of the picture's size; None for anything else."""
-    if isinstance(value, list):
-        good = [p for p in value if isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 and all(map(_number, p))]
-        return good or None
-    if isinstance(value, dict) and isinstance(value.get("counts"), list | str | bytes) and value.get("size"):
-        return value if list(value["size"]) == list(size) else None
-    return None
+    if isinstance(value, list) and all(size):
+        return usable_polygons(value, size)
+    return value if isinstance(value, dict) and all(size) and is_run_length(value, size) else None
 
 
 def fault_of_box(box: Any, size: Size) -> str:
     """Why a box [left, top, width, height] cannot be scored; empty when it can."""
     if box is None:
         return "neither 'bbox' nor 'segmentation'"
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_number, box)):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         return "a 'bbox' that is not four finite numbers"
     left, top, width, height = box
     if width < 0 or height < 0:
@@ -59,7 +57,3 @@ def _encoded(mask: Any, size: Size) -> Any:
     if isinstance(mask, list):
         return merge(frPyObjects(mask, *size))
     return frPyObjects(mask, *size) if isinstance(mask["counts"], list) else mask
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from aiqvit.tasks.pictures import read_rgb
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
@@ -19,8 +20,7 @@ COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f
 
 def side_by_side(path: Path, predictions: Sequence[dict[str, Any]], classes: Sequence[str]) -> Image.Image:
     """The image once for each prediction, with its masks, boxes, classes and scores."""
-    with Image.open(path) as file:
-        pixels = pil_to_tensor(file.convert("RGB"))  # (3, H, W)
+    pixels = pil_to_tensor(read_rgb(path))  # (3, H, W)
     zoom = -(-LEAST // min(pixels.shape[1:]))  # rounded up
     return to_pil_image(torch.cat([drawn(pixels, prediction, classes, zoom) for prediction in predictions], 2))
 

@@ -15,14 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from aiqvit.tasks.cache import file_once
 from aiqvit.tasks.mini import imagenet, shapes
-from PIL import Image
-from safetensors.torch import save_file
+from aiqvit.tasks.pictures import read_rgb
+from safetensors.torch import save as to_bytes
 from timm.layers import set_fused_attn
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
+
+from aiqvit.io.files import write_bytes
 
 BATCH = 64
 WARM_UP = 0.06  # share of the steps
@@ -114,7 +115,7 @@ def save(path: Path, model: nn.Module) -> None:
     """Put the weights in place as float16, at once or not at all."""
     state = {key: (value.half() if value.is_floating_point() else value).contiguous()
              for key, value in model.state_dict().items()}
-    file_once(path, lambda draft: save_file(state, draft))
+    write_bytes(path, to_bytes(state))
 
 
 def accuracy(name: str) -> float:
@@ -122,7 +123,7 @@ def accuracy(name: str) -> float:
     files = [(path, label) for label, wnid in enumerate(imagenet.SYNSETS)
              for path in sorted((imagenet.prepare() / "val" / wnid).iterdir())]  # fmt: skip
     prepare = imagenet.transform(name)
-    images = torch.stack([prepare(Image.open(path)) for path, _ in files])  # (N, 3, H, W)
+    images = torch.stack([prepare(read_rgb(path)) for path, _ in files])  # (N, 3, H, W)
     right = imagenet.predict(imagenet.load(name), images) == torch.tensor([label for _, label in files])
     return 100 * right.float().mean().item()
 

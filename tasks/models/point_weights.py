@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from itertools import count, takewhile
+from typing import Any
 
+import torch
 from aiqvit.tasks.checkpoints.nearest import look
 from aiqvit.tasks.models.point_transformer import PointSegmenter, PointTransformer
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch import Tensor
 from aiqvit.interfaces import UserError
 
 State = dict[str, Tensor]
+LAYERS, WIDEST = 100, 65536  # of a network, and features of a layer
 Rules = Sequence[tuple[str, str | Callable[[re.Match], str]]]
 
 SIMPLE = (  # of a public checkpoint with the simpler transition down; its 1 x 1 convolutions are our Linear layers
@@ -102,11 +105,27 @@ def build(state: State, source: str) -> PointTransformer:
         grouped = bool(len(widths) > 1 and state["downs.0.mlp.0.weight"].shape[1] == widths[0] + 3)
         options = {"channels": state["embed.0.weight"].shape[1], "classes": sizes[-1], "widths": widths,
                    "dim": rows("blocks.0.query.weight"), "grouped": grouped, "hidden": sizes[:-1]}
+        kind = PointTransformer
         if "bottom.query.weight" in state:
-            return PointSegmenter(**options, bottleneck=rows("bottleneck.0.weight"))
-        return PointTransformer(**options)
+            kind, options["bottleneck"] = PointSegmenter, rows("bottleneck.0.weight")
+        _check_amount(kind, options, state, source)
+        return kind(**options)
     except (KeyError, IndexError) as error:
         hint = FOREIGN if any("transformer" in key or "linear_q" in key for key in state) else \
             f"the first of {len(state)} keys is {next(iter(state), '')!r}"
         text = f"weights {source!r} are not those of a Point Transformer: no {error}; {hint}{look(state)}"
         raise UserError(text) from error
+
+
+def _check_amount(kind: type[PointTransformer], options: dict[str, Any], state: State, source: str) -> None:
+    """Raise `UserError` for a network of more numbers than its state has, before it takes any memory."""
+    widths = [size for value in options.values() for size in (value if isinstance(value, list) else [value])]
+    if len(widths) > LAYERS or not all(size <= WIDEST for size in widths):
+        raise UserError(f"weights {source!r} are not those of a Point Transformer: of its {len(widths)} sizes, at most "
+                        f"{LAYERS}, none is above {WIDEST}")
+    with torch.device("meta"):
+        needed = sum(value.numel() for value in kind(**options).state_dict().values())
+    held = sum(value.numel() for value in state.values())
+    if needed > 2 * held + 10**6:  # a few tensors may be missing, which `load_state` says
+        raise UserError(f"weights {source!r} are not those of a Point Transformer: with the sizes of their layers it "
+                        f"has {needed} numbers, but they have {held}")

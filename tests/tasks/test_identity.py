@@ -150,3 +150,19 @@ def test_a_changed_picture_is_a_new_run_and_a_touched_one_is_not(imagenet, weigh
     shown = Image.open(root / "val" / "n01440764" / "0.JPEG").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     shown.save(root / "val" / "n01440764" / "0.JPEG")
     assert bench() == 0
+
+
+@pytest.mark.parametrize("which", ["val", "train"])
+def test_a_task_that_is_asked_again_sees_what_became_of_its_files(case, which):
+    task, path = case.open(case.root), case.root / getattr(case, which)
+    before, content = task.identity(100, 0, None), path.read_bytes()
+    part = "data" if which == "val" else "calibration"
+    alter(path)
+    assert getattr(task.identity(100, 0, None), part) != getattr(before, part)
+    path.unlink()
+    assert getattr(task.identity(100, 0, None), part) != getattr(before, part)
+    path.symlink_to("/dev/zero")
+    assert getattr(task.identity(100, 0, None), part) != getattr(before, part)
+    path.unlink()
+    path.write_bytes(content)
+    assert task.identity(100, 0, None) == before

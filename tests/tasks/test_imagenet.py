@@ -174,7 +174,7 @@ def test_weights_of_the_authors_are_renamed(task, tmp_path):
 
 def test_no_weights_and_no_hub(task, monkeypatch):
     monkeypatch.setattr("aiqvit.tasks.weights._answers", lambda url: False)
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
     with pytest.raises(UserError, match="hub cannot be reached: give --weights FILE"):
         task.load("deit_tiny")
 

@@ -58,7 +58,7 @@ def test_a_file_is_parsed_once_and_again_when_it_changes(tmp_path, cache, monkey
     path.write_text("1,2,0\n3,5,0\n")
     os.utime(path, ns=(0, 0))
     assert read_points(path, (3,), 2).rows[1, 1] == 5 and calls == [1, 1]
-    assert [p for p in (cache / "points").iterdir() if p.suffix != ".npz"] == []
+    assert [p for p in (cache / "points").iterdir() if p.suffix != ".safetensors"] == []
     for kept in (cache / "points").iterdir():
         kept.write_bytes(kept.read_bytes()[:20])  # half a file is not trusted
     assert read_points(path, (3,), 2).rows[1, 1] == 5 and calls == [1, 1, 1]

@@ -11,7 +11,7 @@ from aiqvit.harness.identity.sources import code_hash
 from aiqvit.harness.identity.spec import REFERENCE, Run, RunSpec, version_text
 from aiqvit.harness.launch.options import MethodSpec
 from aiqvit.harness.launch.request import Request
-from aiqvit.interfaces import DataIdentity, Method, Subject, Task, UserError
+from aiqvit.interfaces import DataIdentity, Method, NotHere, Subject, Task, UserError
 from aiqvit.quant.policy import BitPolicy
 from aiqvit.registry import METHODS
 
@@ -25,6 +25,8 @@ class Plan:
     preset: str
     device: str
     notes: tuple[str, ...] = ()  # what was done to make weights fit, the model's name in front
+    absent: tuple[str, ...] = ()  # models whose weights a run would fetch first: none of `runs` is theirs
+    each: int = 0  # runs of a model
 
 
 def plan(request: Request, name: str) -> Plan:
@@ -39,16 +41,21 @@ def plan(request: Request, name: str) -> Plan:
     built = [(choice, choice.build(preset, limits)) for choice in choices if choice.name != REFERENCE]
     reference = next((c for c in choices if c.name == REFERENCE), MethodSpec(REFERENCE, METHODS.get(REFERENCE), {}))
     make = _Maker(request, task, device, preset)
-    runs, notes = [], []
+    runs, notes, absent = [], [], []
     for model in models:
-        subject = task.load(model, request.weights)
+        try:
+            subject = task.load(model, request.weights)
+        except NotHere:
+            absent.append(model)
+            continue
         notes += [f"{model}: {note}" for note in subject.notes]
         _check(task, subject, request, [choice for choice, _ in built])
         runs.append(make(subject, reference, reference.build(""), "32/32", 0))
         for bits in request.bit_widths():
             for choice, method in built:
                 runs += [make(subject, choice, method, str(bits), seed) for seed in request.seed_list()]
-    return Plan(task, tuple(runs), preset, device, tuple(notes))
+    each = 1 + len(request.bit_widths()) * len(built) * len(request.seed_list())
+    return Plan(task, tuple(runs), preset, device, tuple(notes), tuple(absent), each)
 
 
 def _check(task: Task, subject: Subject, request: Request, choices: list[MethodSpec]) -> None:

@@ -48,6 +48,7 @@ class Request:
     stale: bool = False
     save_images: Count | None = None
     out: str = "results"
+    dry_run: bool = False  # nothing is fetched
 
     def check(self) -> None:
         """Check all that needs no data and no import of a task."""
@@ -112,6 +113,7 @@ class Request:
         if strange := [key for key in options if key not in cls.options]:
             raise UserError(f"--{strange[0].replace('_', '-')}: the task {name!r} has no such option")
         task = cls(self.data, strict=self.strict, **options)
+        task.offline = self.dry_run
         if self.save_images:
             if type(task).draw is Task.draw:
                 raise UserError(f"--save-images: the task {name!r} draws no pictures")

@@ -138,3 +138,34 @@ def test_nothing_to_score_is_said(read):
     assert read(content(images=[])).images == []
     crowds = read(content(entry(5, iscrowd=1)))
     assert crowds.remarks == [f"nothing to score: all annotations are crowds{every}"] and crowds.scored() == 0
+
+
+@pytest.mark.parametrize("value", [10**400, 1e308, float("inf"), "x" * 5000, ["x"], {"a": [1]}, "\ud800", True, -1,
+                                   "~a/b", "a\0b"])
+@pytest.mark.parametrize("place", ["id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "width",
+                                   "height", "file_name", "name", "image", "category"])
+def test_values_of_every_kind_are_refused_or_left_out(read, value, place):
+    made = content(entry(5), entry(6))
+    if place in ("width", "height", "file_name", "image"):
+        made["images"][0]["id" if place == "image" else place] = value
+    elif place in ("name", "category"):
+        made["categories"][0]["id" if place == "category" else place] = value
+    else:
+        made["annotations"][0][place] = value
+    try:
+        found = read(made)
+    except UserError as error:
+        assert len(str(error)) < 1500 and "\n" not in str(error)
+    else:
+        assert all(len(remark) < 1500 for remark in found.remarks)
+        assert all(0 <= e["area"] < 2**53 and e["id"] < 2**53 and e["iscrowd"] in (0, 1) for e in found.entries)
+        assert all(0 <= image[side] < 10**5 for image in found.images for side in ("width", "height"))
+
+
+def test_files_beyond_the_limit_and_too_deep(read, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="is not JSON"):
+        (tmp_path / "deep.json").write_text('{"images": ' + "[" * 100_000)
+        read_annotations(tmp_path / "deep.json", Path, lambda file: None)
+    monkeypatch.setenv("AIQVIT_MAX_ANNOTATIONS_MIB", "1")
+    with pytest.raises(UserError, match="larger than 1 MiB .AIQVIT_MAX_ANNOTATIONS_MIB"):
+        read(content(info=" " * 2**20))
