@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aiqvit.interfaces import UserError
 from aiqvit.io.files import opened
+from aiqvit.io.locks import alone
 
 VARIABLE = "AIQVIT_CACHE"
 SEAL = ".sha256"  # in a folder: what its files were when it was written
@@ -28,9 +29,9 @@ def folder() -> Path:
 def folder_once(name: str, write: Callable[[Path], None]) -> Path:
     """A folder in the cache that `write(draft)` fills, unless it is there as it was written.
 
-    It appears complete or not at all: it is written under a temporary name and renamed, and of two processes that do so
-    at once the first wins. Where the cache cannot be written, it is a temporary folder of this process and its workers.
-    Raises `UserError` when that cannot be written either.
+    It appears complete or not at all: it is written under a temporary name and renamed, by one process at a time. Where
+    the cache cannot be written, it is a temporary folder of this process and its workers. Raises `UserError` when that
+    cannot be written either.
     """
     try:
         return _folder_once(folder() / name, write)
@@ -52,18 +53,20 @@ def _folder_once(root: Path, write: Callable[[Path], None]) -> Path:
     if _is_whole(root):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
+    with alone(root.with_name(f".{root.name}.lock")):
+        if not _is_whole(root):  # it may be, by the process that was waited for
+            _replace(root, write)
+    return root
+
+
+def _replace(root: Path, write: Callable[[Path], None]) -> None:
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=f"{root.name}-", ignore_cleanup_errors=True) as scratch:
         draft = Path(scratch) / "data"
         write(draft)
         (draft / SEAL).write_text(_digest(draft), encoding="ascii")
-        if os.path.lexists(root) and not _is_whole(root):
+        if os.path.lexists(root):
             os.rename(root, Path(scratch) / "damaged")
-        try:
-            os.rename(draft, root)
-        except OSError:
-            if not _is_whole(root):
-                raise
-    return root
+        os.rename(draft, root)
 
 
 def _is_whole(root: Path) -> bool:

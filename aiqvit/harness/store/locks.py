@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
 import sys
@@ -15,9 +14,8 @@ from filelock import FileLock, Timeout
 
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
+from aiqvit.io.locks import NO_LOCKS
 from aiqvit.io.text import read_text
-
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}  # what file systems without `flock` say
 
 
 @contextmanager
