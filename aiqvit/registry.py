@@ -101,6 +101,11 @@ class Registry(Generic[T]):
             say(str(error))
         return found
 
+    def owner(self, name: str) -> str:
+        """The package that a name is from; empty for a built-in one."""
+        self._load_tables()
+        return self._owners.get(name, "")
+
     def get(self, name: str) -> type[T]:
         """Import and return the class. Raises `UserError` for an unknown name, or a class that cannot be used."""
         name = self._aliases.get(name, name)
@@ -112,12 +117,20 @@ class Registry(Generic[T]):
         try:
             cls = imported(target) if isinstance(target, str) else target
             contract.require(cls, self.base)
+            self._check_title(name, cls)
         except UserError as error:
             owner = f" of {self._owners[name]}" if name in self._owners else ""
             self._faults[name] = f"{self.kind} {name!r}{owner} cannot be used: {error}"
             raise UserError(self._faults[name]) from error
         self._entries[name] = cls
         return cls
+
+    def _check_title(self, name: str, cls: type[T]) -> None:
+        """Raise `UserError` for a title of another package's method that a built-in one has: tables show titles."""
+        title = str(getattr(cls, "title", "")).casefold().split()
+        for other in self._entries if title and name in self._owners else ():
+            if other not in self._owners and getattr(self.get(other), "title", "").casefold().split() == title:
+                raise UserError(f"its title {cls.title!r} is that of the built-in {other!r}")
 
     def _add(self, name: str, target: str | type[T], owner: str = "") -> None:
         if not NAME.fullmatch(name):

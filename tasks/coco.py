@@ -14,6 +14,7 @@ from aiqvit.tasks.weights import checksum, load_state, read_checkpoint
 from torch import Tensor, nn
 
 from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
+from aiqvit.io.names import file_name
 from aiqvit.registry import choose
 
 TOGETHER = 8  # real images in one calibration pass, all of one size: a map of the first stage has 67,000 tokens
@@ -166,7 +167,7 @@ class Coco(Task):
         folder.mkdir(parents=True, exist_ok=True)
         for i, left, right in zip(chosen, plain, quantized, strict=True):
             path = self._files.val[i]
-            side_by_side(path, (left, right), self._files.classes).save(folder / f"{path.stem}.png")
+            side_by_side(path, (left, right), self._files.classes).save(folder / file_name(f"{path.stem}.png"))
 
     def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
         """See `Task`: the whole annotations file counts, of the pictures those that are read."""

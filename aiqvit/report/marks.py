@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 
 from aiqvit.harness.store.records import Record
+from aiqvit.harness.store.trust import signed
 from aiqvit.interfaces import Coverage
 
 STALE, PARTIAL = "†", "‡"
@@ -20,9 +21,12 @@ def marks(records: Iterable[Record]) -> str:
 
 
 def notes(records: Iterable[Record]) -> list[str]:
-    """A footnote for each mark; one a model and method for what is left out."""
+    """A footnote for each mark, one a model and method for what is left out; and how many records have no checksum."""
     records = list(records)
     found = [STALE_NOTE] if any(r.get("stale") for r in records) else []
+    if bare := sum(not signed(r) for r in records):
+        found.append(f"{bare} of {len(records)} records are of before they had checksums: nothing tells whether their "
+                     "numbers were changed")
     for record in filter(_partial, records):
         share, first = record["coverage"].get("quantized", 0), record["coverage"].get("first") or "not known"
         found.append(f"{PARTIAL} {record['spec'].get('model', '')}: partial: {100 * share:.1f} % of "

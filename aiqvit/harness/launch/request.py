@@ -13,6 +13,7 @@ from aiqvit.harness.launch.options import PRESETS, MethodSpec, choose_methods, g
 from aiqvit.harness.run.executor import Redo
 from aiqvit.interfaces import Bits, Task, UserError
 from aiqvit.io.text import missing
+from aiqvit.plugins import reason
 from aiqvit.registry import TASKS
 from aiqvit.settings import SHOWN, fitting, kinds, read
 
@@ -112,7 +113,14 @@ class Request:
         options = {key: value for key in ("calib_data", "transform") if (value := getattr(self, key)) is not None}
         if strange := [key for key in options if key not in cls.options]:
             raise UserError(f"--{strange[0].replace('_', '-')}: the task {name!r} has no such option")
-        task = cls(self.data, strict=self.strict, **options)
+        try:
+            task = cls(self.data, strict=self.strict, **options)
+        except Exception as error:
+            if isinstance(error, UserError) or not (owner := TASKS.owner(name)):
+                raise
+            raise UserError(f"task {name!r} of {owner} cannot be opened: {reason(error)}") from error
+        if task.label != name and not task.label.startswith(f"{name}-"):
+            raise UserError(f"task {name!r} calls itself {task.label!r}: expected {name} or {name}-... as its label")
         task.offline = self.dry_run
         if self.save_images:
             if type(task).draw is Task.draw:

@@ -57,7 +57,7 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
         record["status"] = "done"
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the second from code that thinks it is a program of its own
         record |= {"error": describe(error), "metrics": {}}
     record["peak_mib"] = peak(device)
     record["data"] = task.fingerprint()

@@ -98,3 +98,27 @@ def test_weights_that_are_not_there(tmp_path):
     (tmp_path / "deit.pth").touch()
     with pytest.raises(UserError, match="did you mean '.*deit.pth'"):
         Request(weights=str(tmp_path / "deti.pth")).check()
+
+
+@pytest.mark.parametrize(("label", "raises", "message"), [
+    ("mine", RuntimeError("no\nGPU"), "task 'mine' of package 'third' cannot be opened: RuntimeError: no$"),
+    ("imagenet", None, "task 'mine' calls itself 'imagenet': expected mine or mine-... as its label")])
+def test_a_task_of_another_package(monkeypatch, label, raises, message):
+    class Mine:
+        options = ()
+
+        def __init__(self, data, strict):
+            self.label = label
+            if raises:
+                raise raises
+
+    monkeypatch.setattr(TASKS, "get", lambda name: Mine)
+    monkeypatch.setattr(TASKS, "owner", lambda name: "package 'third'")
+    with pytest.raises(UserError, match=message):
+        Request(task="mine").open_task("mine")
+
+
+def test_a_fault_of_our_own_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(TASKS.get("imagenet"), "__init__", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Request().open_task("imagenet")
