@@ -11,17 +11,16 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from os.path import expanduser
 
 from aiqvit.bounds import Count, Gpus, Threads, Workers
-from aiqvit.guard import Parser, guarded, number
+from aiqvit.guard import Parser, guarded, number, path
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="aiqvit.bench", description="Compare post-training quantization methods of vision transformers.")
     add = p.add_argument
-    add("--config", type=expanduser, metavar="FILE", help="TOML file whose keys are these flags; what is typed wins")
+    add("--config", type=path, metavar="FILE", help="TOML file whose keys are these flags; what is typed wins")
     add("--task", default="imagenet", help="comma list of names and globs, or all (default: %(default)s)")
     add("--method", default="all", help="comma list of names, globs and variants like aiqvit[rank=60,curriculum=off]")
     add("--grid", help="an ablation instead of methods, for example table5 (--list shows all)")
@@ -29,13 +28,13 @@ def parser() -> argparse.ArgumentParser:
     add("--bits", default="3/3,4/4,6/6", help="comma list of weights/activations, 2 to 8 (default: %(default)s)")
     add("--seeds", default="0", help="comma list; several give mean and standard deviation (default: %(default)s)")
     add("--preset", help="smoke, quick or paper (default: paper on a GPU with real data, otherwise quick)")
-    add("--data", type=expanduser,
+    add("--data", type=path,
         help="data folder, or mini (default: the task's usual folder if it exists, otherwise mini)")
-    add("--calib-data", type=expanduser, metavar="DIR",
+    add("--calib-data", type=path, metavar="DIR",
         help="pictures to calibrate on, instead of the data folder's train (imagenet)")
     add("--transform", metavar="KEY=VALUE,...", help="mean, std, crop, size, interpolation of pictures, any of them, "
         "instead of what the weights or timm say (imagenet)")
-    add("--weights", type=expanduser, help="weights of the one model chosen: safetensors, pth, pt or bin")
+    add("--weights", type=path, help="weights of the one model chosen: safetensors, pth, pt or bin")
     add("--calib", type=number(Count), help="calibration images of every method (default: what each method says)")
     add("--limit", type=number(Count), help="evaluate on this many images only; such tables are marked")
     add("--batch-size", type=number(Count), default=32, help="images at once in evaluation (default: %(default)s)")
@@ -49,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=number(Threads),
         help="CPU threads of a run, which change its last digits (default: cores / workers)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="hyper-parameter of every method that has it")
-    add("--out", type=expanduser, default="results", help="folder of records and tables (default: %(default)s)")
+    add("--out", type=path, default="results", help="folder of records and tables (default: %(default)s)")
     add("--format", help="tables to write: comma list of md, csv, tex (default: all)")
     add("--save-images", type=number(Count), metavar="N",
         help="draw what fp32 and each new run predict on N images (coco)")

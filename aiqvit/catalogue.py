@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -52,6 +53,13 @@ class Registered:
         if version and (version != version_text(method, task) or task.limits is not Task.limits):
             return {}
         return MethodSpec(spec["method"], method, {}).defaults(spec["preset"])
+
+    def newer(self, spec: Mapping[str, Any]) -> bool:
+        """See `Catalogue`."""
+        found = self._both(spec["method"], spec["task"])
+        said, today = (re.findall(r"[0-9]{1,9}", text) for text in (
+            str(spec.get("version", "")), version_text(*found) if found else ""))
+        return any(int(one) > int(other) for one, other in zip(said, today, strict=False))
 
     def _both(self, method: str, task: str) -> tuple[type, type] | None:
         """The classes, or None where one of them is not here."""

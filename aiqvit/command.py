@@ -18,7 +18,7 @@ from aiqvit.harness.launch.serial import execute
 from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line, terminal
-from aiqvit.io.files import write_text
+from aiqvit.io.files import own_folder, write_text
 from aiqvit.report import marks, numbers, tables, units
 from aiqvit.report.numbers import text as defined
 
@@ -42,7 +42,7 @@ def bench(args: Namespace) -> int:
         table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records, request.grid or "",
                              grid.task.headlines, typed)
         for kind in formats:
-            write_text(Path(args.out) / "tables" / f"{table.name}.{kind}", tables.render(table, kind))
+            write_text(own_folder(Path(args.out), "tables") / f"{table.name}.{kind}", tables.render(table, kind))
         logs = [units.markdown(records[run.spec.id], run.label) for run in _each_once(grid)] if args.units else []
         text = [tables.markdown(table), *filter(None, logs)]
         print("\n" + "\n".join(text), end="")

@@ -37,7 +37,8 @@ def method_fault(cls: type[Method]) -> str:
         return f"its field {missing[0]!r} has no default"
     kinds(cls)  # raises where a type cannot be resolved
     facts = (
-        ("title", _text(cls.title) and cls.title.strip(), "printable text"),
+        ("title", _text(cls.title) and cls.title.strip() and not set(cls.title) & set("[]^"),
+         "printable text without brackets"),
         ("note", _text(cls.note), "printable text"),
         ("version", type(cls.version) is int, "a whole number"),
         ("images", type(own.get("images")) is int and own["images"] >= 0, "a field, a whole number of at least 0"),

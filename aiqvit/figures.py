@@ -8,12 +8,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
 from aiqvit.bounds import BitWidth, Whole
-from aiqvit.guard import Parser, guarded, number
+from aiqvit.guard import Parser, guarded, number, path
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
 from aiqvit.io.names import file_name
@@ -31,15 +30,15 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="aiqvit.figures", description="Draw records.", epilog=WHAT)
     add = p.add_argument
-    add("results", nargs="*", type=expanduser, default=["results"], help="folders of records (default: %(default)s)")
+    add("results", nargs="*", type=path, default=["results"], help="folders of records (default: %(default)s)")
     add("--figure", default="all", help=f"comma list of {', '.join(NAMES)}, or all (default: %(default)s)")
     add("--format", default="pdf,png", help="comma list of pdf, png, svg (default: %(default)s)")
-    add("--out", type=expanduser, default="results/figures", help="folder to write to (default: %(default)s)")
+    add("--out", type=path, default="results/figures", help="folder to write to (default: %(default)s)")
     add("--task", default="imagenet", help="of figure softmax (default: %(default)s)")
-    add("--data", type=expanduser, default="mini",
+    add("--data", type=path, default="mini",
         help="of figure softmax: data folder, or mini (default: %(default)s)")
     add("--model", default="mini_vit", help="of figure softmax (default: %(default)s)")
-    add("--weights", type=expanduser, help="of figure softmax: weights file of the model")
+    add("--weights", type=path, help="of figure softmax: weights file of the model")
     add("--layer", type=number(Whole), default=0,
         help="of figure softmax: attention layer from 0 (default: %(default)s)")
     add("--bits", type=number(BitWidth), default=3, help="of figure softmax (default: %(default)s)")
@@ -50,12 +49,13 @@ def run(args: argparse.Namespace) -> int:
     """Draw and write what the command line asks for."""
     names = choices("figure", args.figure, NAMES, "all")
     formats = choices("format", args.format, ("pdf", "png", "svg"))
+    from aiqvit.io.files import write_bytes
+    from aiqvit.report.panels import pyplot, rendered
+
     try:
-        import matplotlib  # noqa: F401
+        pyplot()
     except ImportError as error:
         raise UserError("figures need matplotlib: pip install 'aiqvit[report]'") from error
-    from aiqvit.io.files import write_bytes
-    from aiqvit.report.panels import rendered
 
     out, count = Path(args.out), 0
     for name, figure in _drawn(args, names):

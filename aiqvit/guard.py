@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from aiqvit.interfaces import UserError
+from aiqvit.io import limits
 from aiqvit.io.escape import line
 from aiqvit.io.streams import lasting
 from aiqvit.plugins import survey
@@ -63,6 +64,15 @@ def number(kind: Any) -> Callable[[str], Any]:
     return convert
 
 
+def path(text: str) -> str:
+    """For `add_argument(type=...)`: a path with `~` expanded, which a file can have."""
+    found = os.path.expanduser(text)
+    parts = map(os.fsencode, found.split("/"))
+    if "\0" in found or len(found) > 2000 or max(map(len, parts)) > 255:
+        raise ArgumentTypeError(f"{text[:SHOWN]}: expected a path whose names have at most 255 bytes")
+    return found
+
+
 def guarded(work: Callable[[], int], interrupted: str = "", arguments: Sequence[str] = (),
             name: str = "aiqvit") -> int:
     """The exit code of `work`: 2 for wrong input, 1 for what nobody foresaw, 130 when interrupted; each a sentence.
@@ -72,6 +82,7 @@ def guarded(work: Callable[[], int], interrupted: str = "", arguments: Sequence[
     """
     with lasting():
         try:
+            limits.check()
             return work()
         except UserError as error:
             _say(f"{name}: {error}")

@@ -130,5 +130,8 @@ class _Held:
         self._holds = False
         return self._kept.getvalue()
 
+    def close(self) -> None:
+        """Nothing: the stream is not the module's."""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -127,7 +127,9 @@ def _convert(kind: Any, text: str) -> Any:
     if kind is bool:
         return SWITCH[text.lower()]
     if kind is str or kind is int and WHOLE.fullmatch(text) or kind is float and DECIMAL.fullmatch(text):
-        return kind(text)
+        value = kind(text)
+        if value or not re.match(r"[+-]?[0.]*[1-9]", text):  # 1e-400 is not 0, though Python reads it so
+            return value
     raise ValueError(f"not of type {kind}")
 
 

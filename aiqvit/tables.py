@@ -8,10 +8,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from os.path import expanduser
 from pathlib import Path
 
-from aiqvit.guard import Parser, guarded
+from aiqvit.guard import Parser, guarded, path
 from aiqvit.interfaces import UserError
 
 FORMATS = ("tex", "md", "csv", "html")
@@ -25,11 +24,11 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="aiqvit.tables", description="Write the AIQViT paper's Tables 1 to 6.", epilog=WHAT)
     add = p.add_argument
-    add("results", nargs="*", type=expanduser, default=["results"], help="folders of records (default: %(default)s)")
+    add("results", nargs="*", type=path, default=["results"], help="folders of records (default: %(default)s)")
     add("--table", default="all", help="comma list of 1 to 6, or all (default: %(default)s)")
     add("--source", default="ours", help="ours, paper, or both with their difference (default: %(default)s)")
     add("--format", default="tex,md,csv", help="comma list of tex, md, csv, html (default: %(default)s)")
-    add("--out", type=expanduser, default="results/tables", help="folder to write to (default: %(default)s)")
+    add("--out", type=path, default="results/tables", help="folder to write to (default: %(default)s)")
     return p
 
 

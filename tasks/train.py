@@ -15,7 +15,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from os.path import expanduser
 from pathlib import Path
 
 import torch
@@ -28,7 +27,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from aiqvit.bounds import THREADS_A_CORE, Count, Part, Seed, Size, Threads, Widths
-from aiqvit.guard import Parser, guarded, number
+from aiqvit.guard import Parser, guarded, number, path
 from aiqvit.interfaces import UserError
 from aiqvit.io.files import write_bytes
 from aiqvit.registry import TASKS
@@ -149,9 +148,9 @@ def parser() -> argparse.ArgumentParser:
     p = Parser(prog="aiqvit.tasks.train", description=__doc__.split("\n\n")[0])
     add = p.add_argument
     add("--task", required=True, choices=tuple(DECAY), help="what to train for")
-    add("--data", type=expanduser,
+    add("--data", type=path,
         help="data folder, or mini (default: the task's usual folder if it exists, otherwise mini)")
-    add("--out", type=expanduser, help="folder of best.safetensors and last.pt (default: runs/TASK)")
+    add("--out", type=path, help="folder of best.safetensors and last.pt (default: runs/TASK)")
     add("--epochs", type=number(Count), default=200, help="(default: %(default)s)")
     add("--batch-size", type=number(Count), default=16, help="(default: %(default)s)")
     add("--rate", type=number(Part), default=1e-3, help="Adam's learning rate at the start (default: %(default)s)")

@@ -49,6 +49,7 @@ SOURCES = {  # what is wrong -> the module `third`, whose class X is the method 
     "title control": method('title = "T\\x1b[31m"'),
     "title lines": method('title = "T\\nU"'),
     "title empty": method('title = " "'),
+    "title of a variant": method('title = "AIQViT [rank=20]"'),
     "title taken": method('title = " aiqvit "'),
     "title property": method('title = property(lambda self: "T")'),
     "note number": method('title = "T"\nnote = 3'),

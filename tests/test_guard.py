@@ -166,3 +166,13 @@ def test_mistyped_flags():
                                (["x"], "unrecognized arguments: x")):
         with pytest.raises(UserError, match=message.replace("?", r"\?")):
             parser.parse_args(arguments)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "a/" * 2000, "é" * 200])
+@pytest.mark.parametrize("flag", ["--weights", "--data", "--out", "--config", "--calib-data"])
+def test_a_path_that_no_file_can_have(flag, name, capsys):
+    from aiqvit.bench import main
+
+    assert main([flag, name, "--dry-run"]) == 2
+    err = capsys.readouterr().err
+    assert flag in err and "expected a path whose names have at most 255 bytes" in err and err.count("\n") == 1

@@ -22,7 +22,7 @@ import pytest
 from aiqvit.tasks.cache import folder_once
 from PIL import Image
 
-KILLS = int(os.environ.get("AIQVIT_KILLS", "16"))
+KILLS = int(os.environ.get("AIQVIT_KILLS", "10"))
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 FLAGS = ["--data", "mini", "--model", "mini_vit", "--method", "aiqvit,isvit", "--bits", "3/3", "--preset", "smoke",
          "--calib", "4", "--threads", "1", "--set", "init_images=2", "--set", "steps=2", "--format", "md,csv"]
@@ -136,7 +136,7 @@ def test_killed_again_and_again_the_tables_are_those_of_an_undisturbed_run(start
 @pytest.mark.parametrize("count", [2, 3] if "AIQVIT_KILLS" in os.environ else [2])
 def test_several_on_one_folder_of_which_some_are_killed(start, undisturbed, tmp_path, count):
     (expected, length), moments, kills, rounds = undisturbed, random.Random(count), 0, 0
-    while kills < KILLS // 4:
+    while kills < KILLS // 3:
         out, rounds = tmp_path / f"shared-{rounds}", rounds + 1
         running, left = [start(out) for _ in range(count)], moments.randint(1, 8)
         while alive := [i for i, process in enumerate(running) if process.is_alive()]:

@@ -122,3 +122,10 @@ def test_all_settings_of_all_methods_are_listed_with_what_they_may_be(capsys):
     for name in METHODS.names():
         assert all(f"      {f.name}={typed(f.default)} " in shown for f in fields(METHODS.get(name)))
     assert "drop=0.5                       a number from 0 to 1\n" in shown
+
+
+@pytest.mark.parametrize("text", ["1e-400", "0.001e-999", ".5e-2000"])
+def test_a_number_that_python_reads_as_0_is_refused(text):
+    with pytest.raises(ValueError, match="expected a number"):
+        read(float, text)
+    assert read(float, "0.0e-400") == read(float, "-0") == 0

@@ -30,11 +30,20 @@ def read_bytes(path: str | Path, bound: str = "text_mib") -> bytes:
     """All of a regular file. Raises `OSError`, also for one beyond the bound of that name (`aiqvit.io.limits`)."""
     most = limit(bound) * 2 ** (30 if bound.endswith("_gib") else 20)
     with opened(path) as file:
-        content = file.read(most + 1)
+        content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)  # asking for all would take the memory
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most // 2**20} MiB ({variable(bound)} sets the limit)",
                       str(path))
     return content
+
+
+def own_folder(root: Path, name: str) -> Path:
+    """`root/name`. Raises `UserError` for a link that leads out of `root`: a folder of somebody else may have one."""
+    folder = root / name
+    if folder.is_symlink() and not folder.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"{str(folder)!r} is a link out of {str(root)!r}, to where nothing is written: put a folder in "
+                        "its place, or link all of the results folder")
+    return folder
 
 
 def write_text(path: Path, text: str) -> None:

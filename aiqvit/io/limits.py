@@ -26,6 +26,12 @@ def limit(name: str) -> int:
     return int(text)
 
 
+def check() -> None:
+    """Raise `UserError` for a variable that is set to no number, before it is taken for a fault of some file."""
+    for name in LIMITS:
+        limit(name)
+
+
 def variable(name: str) -> str:
     """The environment variable that changes a bound."""
     return f"AIQVIT_MAX_{name.upper()}"

@@ -14,7 +14,11 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}  # what
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; without one where there are no locks. Raises `OSError` when it cannot be written."""
+    """Hold the lock file `path`, removed in the end; without one where there are no locks.
+
+    Who waited for it has to look again whether there is something left to do; two may hold it at once where a third
+    came just when the file was removed. Raises `OSError` when it cannot be written.
+    """
     lock = FileLock(path)
     try:
         with contextlib.suppress(NotImplementedError):
@@ -25,4 +29,6 @@ def alone(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
         lock.release()

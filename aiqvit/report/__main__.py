@@ -8,18 +8,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from os.path import expanduser
 from pathlib import Path
 
-from aiqvit.guard import Parser, guarded
+from aiqvit.guard import Parser, guarded, path
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="aiqvit.report", description="Write one HTML page that shows everything in results folders.")
-    p.add_argument("results", nargs="*", type=expanduser, default=["results"],
+    p.add_argument("results", nargs="*", type=path, default=["results"],
                    help="folders of records (default: %(default)s)")
-    p.add_argument("--out", type=expanduser, default="results/report.html", help="file to write (default: %(default)s)")
+    p.add_argument("--out", type=path, default="results/report.html", help="file to write (default: %(default)s)")
     p.add_argument("--title", default="Results", help="heading of the page (default: %(default)s)")
     return p
 

@@ -8,31 +8,34 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from aiqvit.harness.identity import labels
+from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
 from aiqvit.report.labels import ELSEWHERE, variant, with_more
 
 DRAWN = ("seed", "calibration")  # what differs from seed to seed
 CONTENT = {"weights": "weights", "code": "source", "train": "calibration data"}  # of a spec, in words
+MADE_OF = ("weights", "train")  # never mixed in the cells of a model
 Key = tuple[str, str, str, str]  # model, method, variant, bits
 
 
 def cells(records: Iterable[Record]) -> dict[Key, list[Record]]:
     """The runs of each cell, one a seed, all with the same settings, weights and versions.
 
-    Where a cell has other runs, it goes to those that ended well, then to the preset's own settings, the weights that
-    most runs of the model have, the highest version, today's source, the most seeds. The others are variants of their
-    own, whose key and label say what differs; such records have `beside`, the same text.
+    All cells of a model have the weights and the calibration data that most of its runs have. Where a cell has other
+    runs, it goes to those that ended well, then to the preset's own settings, the highest version, today's source, the
+    most seeds. The others are variants of their own, whose key and label say what differs; such records have `beside`,
+    the same text.
     """
     records = list(records)
-    common = Counter((r["spec"]["model"], r["spec"].get("weights")) for r in records)
+    usual = _usual(records)
     claims: dict[Key, dict[str, list[Record]]] = {}
-    for record in records:
+    for record in (_told_apart(record, usual) for record in records):
         alike = json.dumps({k: v for k, v in record["spec"].items() if k not in DRAWN}, sort_keys=True)
         claims.setdefault(key(record), {}).setdefault(alike, []).append(record)
     chosen, others = {}, []
     for where, groups in claims.items():
         ranked = sorted((layer for group in groups.values() for layer in _layers(group)),
-                        key=lambda runs: _rank(runs, common), reverse=True)
+                        key=_rank, reverse=True)
         chosen[where] = ranked[0]
         others += [(where, runs, difference(runs[0], ranked[0][0])) for runs in ranked[1:]]
     for (model, method, changed, bits), runs, what in others:
@@ -40,14 +43,40 @@ def cells(records: Iterable[Record]) -> dict[Key, list[Record]]:
         if place in chosen:
             what = f"{what},{runs[0]['id']}"
             place = model, method, ",".join(filter(None, [changed, what])), bits
-        chosen[place] = [{**r, "beside": what, "label": with_more(r["label"], what)} for r in runs]
+        chosen[place] = [_beside(r, what) for r in runs]
     return chosen
 
 
 def key(record: Record) -> Key:
     """Where the record stands in a table."""
     spec = record["spec"]
-    return spec["model"], spec["method"], variant(record), spec["bits"]
+    changed = ",".join(filter(None, [variant(record), record.get("beside", "")]))
+    return spec["model"], spec["method"], changed, spec["bits"]
+
+
+def _usual(records: Iterable[Record]) -> dict[tuple[str, str], str]:
+    """(model, `weights` or `train`) -> what most of its runs have, of equally many the one with full precision."""
+    found: dict[tuple[str, str], Counter[str]] = {}
+    for record in records:
+        spec = record["spec"]
+        for name in MADE_OF:
+            if value := spec.get(name):
+                reference = 0.5 * (spec["method"] == REFERENCE)
+                found.setdefault((spec["model"], name), Counter())[value] += 1 + reference
+    return {where: max(counts, key=lambda value: (counts[value], value)) for where, counts in found.items()}
+
+
+def _told_apart(record: Record, usual: Mapping[tuple[str, str], str]) -> Record:
+    """The record, as a variant where it is of other weights or calibration data than is usual for its model."""
+    spec = record["spec"]
+    what = ",".join(f"{CONTENT[name]} {spec[name][:6]}" for name in MADE_OF
+                    if spec.get(name) and spec[name] != usual[spec["model"], name])
+    return _beside(record, what) if what else record
+
+
+def _beside(record: Record, what: str) -> Record:
+    both = ",".join(filter(None, [record.get("beside", ""), what]))
+    return {**record, "beside": both, "label": with_more(record["label"], what)}
 
 
 def difference(record: Record, other: Record) -> str:
@@ -103,12 +132,10 @@ def _layers(group: Sequence[Record]) -> list[list[Record]]:
     return [[by_seed[seed][i] for seed in sorted(by_seed) if len(by_seed[seed]) > i] for i in range(deepest)]
 
 
-def _rank(runs: Sequence[Record], common: Mapping) -> tuple:
-    spec = runs[0]["spec"]
-    version = tuple(map(int, re.findall(r"[0-9]{1,9}", str(spec.get("version", "")))))
-    weights = spec.get("weights")
-    return (any(r["status"] == "done" for r in runs), -min(r.get("unlike", 0) for r in runs),
-            common[spec["model"], weights], str(weights), version, not any(r.get("stale") for r in runs), len(runs),
+def _rank(runs: Sequence[Record]) -> tuple:
+    version = tuple(map(int, re.findall(r"[0-9]{1,9}", str(runs[0]["spec"].get("version", "")))))
+    return (any(r["status"] == "done" for r in runs), not any(r.get("newer") for r in runs),
+            -min(r.get("unlike", 0) for r in runs), version, not any(r.get("stale") for r in runs), len(runs),
             max(map(_worth, runs)))
 
 

@@ -15,7 +15,7 @@ from aiqvit.interfaces import UserError
 from aiqvit.io.escape import terminal
 from aiqvit.report import footer, marks, numbers, plots, units
 from aiqvit.report.cells import Key, cells, unequal
-from aiqvit.report.panels import rendered, width
+from aiqvit.report.panels import pyplot, rendered, width
 from aiqvit.report.records import Comparable
 from aiqvit.report.style import headline
 
@@ -34,7 +34,7 @@ def render(title: str, parts: Sequence[Comparable], notes: Mapping[str, tuple[st
     """The page, everything in it escaped; `notes` maps methods to (title, note). Raises `UserError` without jinja2."""
     try:
         import jinja2
-        import matplotlib  # noqa: F401
+        pyplot()
     except ImportError as error:
         raise UserError(f"the HTML report needs {error.name}: pip install 'aiqvit[report]'") from error
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,

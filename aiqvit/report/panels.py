@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Collection, Mapping, Sequence
 from math import ceil
 from typing import Any
@@ -53,6 +54,7 @@ def softmax_levels(values: Any, rows: Sequence[tuple[str, str, Sequence[float]]]
 
 def pyplot() -> Any:
     """matplotlib.pyplot, drawing to files only: text is no formula, the same numbers give the same bytes."""
+    os.environ["MPLBACKEND"] = "Agg"  # what the user has there may not exist
     import matplotlib
 
     matplotlib.use("Agg")

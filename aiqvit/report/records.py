@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from aiqvit.harness.identity.labels import INPUTS, differing
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import line
 from aiqvit.io.names import file_name
 from aiqvit.io.text import missing
 from aiqvit.report.labels import label
@@ -26,6 +28,9 @@ class Catalogue(Protocol):
 
     def source(self, method: str, task: str) -> str:
         """The hash of today's source of both, empty when it cannot be known; `task` as in a spec."""
+
+    def newer(self, spec: Mapping[str, Any]) -> bool:
+        """Whether a version of method, task or engine in a run's spec is higher than today's here."""
 
     def preset(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
         """The settings that the preset of a run's spec has today, empty when they say nothing about that run."""
@@ -62,8 +67,9 @@ def load(folders: Iterable[str | Path], catalogue: Catalogue) -> list[Record]:
     """Every record in the folders, each run once; a folder holds `runs/*.json`, or is that folder.
 
     What is derived is added to each: its `label`; `stale`, whether the source has changed since; `unlike`, how many of
-    its settings are not those of the preset. Corrupt and foreign files are named on stderr and left out. Raises
-    `UserError` for a folder that is not there or when there is no record at all.
+    its settings are not those of the preset; `newer`, whether a later version than today's made it. Corrupt and foreign
+    files are named on stderr and left out. Raises `UserError` for a folder that is not there or when there is no record
+    at all.
     """
     found: dict[str, Record] = {}
     folders = [Path(folder) for folder in folders]
@@ -74,7 +80,13 @@ def load(folders: Iterable[str | Path], catalogue: Catalogue) -> list[Record]:
         store.folder = folder / "runs" if (folder / "runs").is_dir() else folder
         for path in sorted(store.folder.glob("*.json")):
             record = store.read(path.stem)
-            if record and found.get(record["id"], {}).get("status") != "done":
+            if not record:
+                continue
+            known = found.get(record["id"])
+            if known and known["metrics"] != record["metrics"]:
+                print(line(f"aiqvit: {record['id']} is there again in {folder}, with other numbers: the first that "
+                           "ended well counts"), file=sys.stderr)
+            if not known or known["status"] != "done":
                 found[record["id"]] = _derived(record, catalogue)
     if not found:
         raise UserError(f"no records in {', '.join(map(str, folders))}: run aiqvit.bench first, or name its --out")
@@ -107,11 +119,13 @@ def parts(records: Sequence[Record]) -> list[Comparable]:
 
 def _derived(record: Record, catalogue: Catalogue) -> Record:
     spec = record["spec"]
-    settings = spec["settings"]
+    settings, own = spec["settings"], catalogue.preset(spec)
+    if own and "defaults" in record:  # of today's version: what the preset is stands in the code
+        record = {**record, "defaults": {**record["defaults"], **own}}
     inputs = [name for name in settings if name.startswith(INPUTS)]
     return {**record, "label": label(record, catalogue.title(spec["method"])),
             "stale": changed_since(record, catalogue.source(spec["method"], spec["task"])),
-            "unlike": len([*differing(settings, catalogue.preset(spec)), *inputs])}
+            "unlike": len([*differing(settings, own), *inputs]), "newer": catalogue.newer(spec)}
 
 
 def _place(spec: dict) -> tuple[str, str, int]:

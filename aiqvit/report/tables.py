@@ -49,7 +49,7 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
                for run in runs}
     models = list(dict.fromkeys(r.spec.model for r in runs))
     cells: dict[tuple[str, str], dict[str, list[Record]]] = {}
-    for run in runs:
+    for run in {(run.spec.id, run.label): run for run in runs}.values():  # one that is typed twice is one run
         row = cells.setdefault((run.spec.bits, run.label), {})
         row.setdefault(run.spec.model, []).append(records[run.spec.id])
     rows, entries = [], []
@@ -145,6 +145,7 @@ def _caption(label: str, metric: str, preset: str, runs: Sequence[Run], records:
     )
     versions = _list(f"{k} {v}" for r in done for k, v in r["manifest"].get("packages", {}).items())
     protocols = _list(getattr(run.method, "protocol", "unified") for run in runs if not run.reference)
+    weights = _list(f"{run.spec.model} {run.spec.weights[:6]}" for run in runs)
     seeds = _list(run.spec.seed for run in runs if not run.reference)
     parts = [
         f"{label}, preset {preset}: {metric} in percent, in parentheses the change from full precision",
@@ -153,6 +154,7 @@ def _caption(label: str, metric: str, preset: str, runs: Sequence[Run], records:
         f"protocol {protocols}" if protocols else "",
         f"calibration images: {calibration}" if calibration else "",
         f"seeds {seeds}" if seeds else "",
+        f"weights {weights}",
         "minutes to quantize one model (mean of the row)",
         f"versions: {versions}" if versions else "",
     ]

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from aiqvit.interfaces import UserError
-from aiqvit.io.files import opened, read_bytes, write_bytes
-from aiqvit.io.limits import LIMITS, limit, variable
+from aiqvit.io.files import opened, own_folder, read_bytes, write_bytes
+from aiqvit.io.limits import LIMITS, check, limit, variable
 
 
 def special(folder):
@@ -43,3 +43,27 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     with pytest.raises(UserError, match="No space left"):
         write_bytes(tmp_path / "a", b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_a_link_out_of_the_folder_is_refused_and_one_inside_is_fine(tmp_path):
+    (tmp_path / "out" / "big").mkdir(parents=True)
+    (tmp_path / "out" / "inside").symlink_to(tmp_path / "out" / "big")
+    (tmp_path / "out" / "tables").symlink_to(tmp_path)
+    assert own_folder(tmp_path / "out", "inside").is_dir() and not own_folder(tmp_path / "out", "new").exists()
+    with pytest.raises(UserError, match="tables' is a link out of"):
+        own_folder(tmp_path / "out", "tables")
+
+
+def test_reading_asks_for_no_more_memory_than_there_is_to_read(tmp_path, monkeypatch):
+    monkeypatch.setenv(variable("text_mib"), "999999999")  # a petabyte
+    (tmp_path / "a").write_bytes(b"x")
+    assert read_bytes(tmp_path / "a") == b"x"
+
+
+def test_a_wrong_bound_is_told_before_it_is_taken_for_a_fault_of_files(tmp_path, monkeypatch, capsys):
+    from aiqvit.bench import main
+
+    monkeypatch.setenv(variable("text_mib"), "0")
+    with pytest.raises(UserError, match="expected a whole number above 0"):
+        check()
+    assert main(["--list"]) == 2 and "AIQVIT_MAX_TEXT_MIB='0'" in capsys.readouterr().err

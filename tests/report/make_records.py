@@ -18,7 +18,7 @@ def record(method, model, metrics, bits="4/4", seed=0, task="imagenet", variant=
     defaults = {} if reference else {"images": calibration, "protocol": "unified"}
     changed = {part.partition("=")[0]: part.partition("=")[2] for part in variant.split(",") if part}
     settings = {**defaults, **settings, **changed}
-    defaults |= dict.fromkeys(changed, "its own")
+    defaults |= {k: v for k, v in settings.items() if ":" not in k} | dict.fromkeys(changed, "its own")
     spec = RunSpec(task, model, "w", data, "t", f"draw {seed}", method, settings, version, "" if reference else preset,
                    "32/32" if reference else bits, seed, limit, "cpu", 1)
     made = {

@@ -123,3 +123,53 @@ def test_lines_of_variants_against_calibration_are_labelled(tmp_path):
     (part,) = records.parts(loaded(tmp_path, *made))
     (ax,) = plots.by_calibration(part).axes
     assert {line.get_label() for line in ax.lines} == {"AIQViT 4/4", "AIQViT [rank=20] 4/4", "AIQViT [method 0] 4/4"}
+
+
+def test_a_column_never_mixes_weights_or_calibration_data():
+    """Also where the other weights are alone in their cell, as where those of the usual run failed."""
+    usual = [{**own(bits=bits), "label": "AIQViT"} for bits in ("3/3", "6/6")]
+    usual = [with_spec(one, weights="a" * 64, train="b" * 64) for one in usual]
+    for change, text in (({"weights": "c" * 64}, "weights cccccc"), ({"train": "d" * 64}, "calibration data dddddd")):
+        other = with_spec({**own(), "label": "AIQViT"}, **{"weights": "a" * 64, "train": "b" * 64, **change})
+        found = cells([*usual, other])
+        assert ("deit_tiny", "aiqvit", "", "4/4") not in found
+        assert [runs[0]["label"] for where, runs in found.items() if where[2]] == [f"AIQViT [{text}]"]
+
+
+def test_of_as_many_runs_the_weights_with_full_precision_are_usual():
+    full = with_spec({**record("fp32", "deit_tiny", {"top1": 80.0}), "label": "FP"}, weights="a" * 64)
+    made = [with_spec({**own(bits=bits), "label": "AIQViT"}, weights=w * 64) for bits, w in (("3/3", "z"), ("4/4", "a"),
+                                                                                          ("6/6", "z"))]
+    assert {where[2] for where in cells([full, *made])} == {"", "weights zzzzzz"}
+
+
+def test_a_newer_version_than_ours_never_takes_a_cell(tmp_path):
+    from aiqvit.harness.identity.spec import version_text
+    from aiqvit.registry import METHODS, TASKS
+
+    text = version_text(METHODS.get("aiqvit"), TASKS.get("imagenet"))
+    ours = own(version=text, calibration=1024)
+    newer = own(version=text.replace("method 1", "method 999"), calibration=1024, started=LATER)
+    found = cells(loaded(tmp_path, ours, newer))
+    assert [r["id"] for r in found["deit_tiny", "aiqvit", "", "4/4"]] == [ours["id"]]
+    assert "AIQViT [method 999]" in labels(found)
+
+
+def test_defaults_that_a_record_claims_do_not_make_it_the_preset(tmp_path):
+    """Of today's version the preset stands in the code."""
+    from aiqvit.harness.identity.spec import version_text
+    from aiqvit.registry import METHODS, TASKS
+
+    text = version_text(METHODS.get("aiqvit"), TASKS.get("imagenet"))
+    claims = own(version=text, steps=1, lowrank=False, calibration=1024)
+    assert claims["defaults"]["steps"] == 1
+    (label,) = labels(cells(loaded(tmp_path, claims)))
+    assert label == "AIQViT [steps=1,lowrank=off]"
+
+
+def test_one_run_with_two_sets_of_numbers_is_told(tmp_path, capsys):
+    one = own()
+    folders = [write(tmp_path / name, {**one, "metrics": {**one["metrics"], "top1": top1}})
+               for name, top1 in (("a", 60.0), ("b", 1.0))]
+    assert [r["metrics"]["top1"] for r in records.load(folders, KNOWN)] == [60.0]
+    assert "is there again in" in capsys.readouterr().err

@@ -103,3 +103,9 @@ def test_a_task_with_two_headlines_has_two_columns_a_model():
     assert found.header == ["W/A", "Method", "a top5", "a top1", "Minutes"]
     assert found.rows == [["4/4", "fake", "70.00 (-25.00)", "70.00 (-10.00)", "1.5"]]
     assert "top5 and top1 in percent" in found.caption
+
+
+def test_one_run_under_two_names_is_one_run():
+    run, record = make("fake", "a", 70.0)
+    (row,) = tables.build("imagenet", ("top1",), "quick", [run, run, run], {record["id"]: record}).rows
+    assert row[2] == "70.00 (-10.00)"

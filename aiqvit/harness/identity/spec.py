@@ -69,6 +69,7 @@ class Run:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # settings of the method here that the user could change
     explicit: bool = False  # the user asked for this number of calibration images
     source: str = ""  # hash of today's source of method and task
+    metrics: tuple[str, ...] = ()  # that its record has once it has ended well
     partial: bool = False  # the user takes a model that cannot be quantized in all its parts
 
     @property

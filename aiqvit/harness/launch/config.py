@@ -63,7 +63,7 @@ def _text(value: Any, name: str, path: str, inside: bool = False) -> str:
         return "on" if value else "off"
     if isinstance(value, list) and not inside:
         return ",".join(_text(part, name, path, inside=True) for part in value)
-    if not isinstance(value, str | int | float):
+    if not isinstance(value, str | int | float) or isinstance(value, int) and value.bit_length() > 200:
         raise UserError(f"{name} in {path!r}: expected a text, a number or a list of them")
     if not (text := str(value)).isprintable():
         raise UserError(f"{name} in {path!r}: {text[:SHOWN]!r} has a character that cannot be printed")

@@ -98,7 +98,8 @@ class _Maker:
             threads=self.request.threads_on(self.device),
         )
         defaults = choice.defaults(preset, None if reference else self.task.limits(preset))
-        return Run(spec, method, defaults, self.explicit and not reference, self._source(choice), self.request.partial)
+        return Run(spec, method, defaults, self.explicit and not reference, self._source(choice), self.task.metrics,
+                   self.request.partial)
 
     def _identity(self, images: int, seed: int) -> DataIdentity:
         key = images, seed if images else 0

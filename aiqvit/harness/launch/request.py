@@ -12,6 +12,7 @@ from aiqvit.bounds import THREADS_A_CORE, WORKERS_A_CORE, Count, Gpus, Seed, Thr
 from aiqvit.harness.launch.options import PRESETS, MethodSpec, choose_methods, grid_methods, split
 from aiqvit.harness.run.executor import Redo
 from aiqvit.interfaces import Bits, Task, UserError
+from aiqvit.io.files import own_folder
 from aiqvit.io.text import missing
 from aiqvit.plugins import reason
 from aiqvit.registry import TASKS
@@ -125,7 +126,7 @@ class Request:
         if self.save_images:
             if type(task).draw is Task.draw:
                 raise UserError(f"--save-images: the task {name!r} draws no pictures")
-            task.pictures = Path(self.out) / "pictures", self.save_images
+            task.pictures = own_folder(Path(self.out), "pictures"), self.save_images
         return task
 
     def models(self, task: Task) -> list[str]:

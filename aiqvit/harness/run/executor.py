@@ -31,6 +31,8 @@ def finished(store: Store, item: Run, redo: Redo) -> Record | None:
 
 def _kept(store: Store, item: Run, redo: Redo) -> Record | None:
     record = None if redo == "all" else store.finished(item.spec.id)
+    if record and not set(item.metrics) <= record["metrics"].keys():
+        return None
     return None if record and redo == "stale" and changed_since(record, item.source) else record
 
 
@@ -86,6 +88,6 @@ def _sealed(item: Run, record: Record) -> Record:
     """The record to store: a failed one where method or task gave what could not be read again."""
     try:
         return sealed(record)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         failed = runner.empty_record(item, None, record["manifest"])
         return sealed(failed | {"error": runner.describe(TypeError(f"method or task gave no proper result: {error}"))})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 import traceback
 from copy import deepcopy
@@ -19,6 +20,7 @@ from aiqvit.harness.run.memory import peak, reset_peak
 from aiqvit.harness.run.progress import progress
 from aiqvit.harness.store.records import Record
 from aiqvit.interfaces import Batch, Bits, Checkpoint, Job, Subject, Task, UserError, samples_in
+from aiqvit.io.escape import line
 from aiqvit.quant.coverage import coverage, require
 
 LONG = 50_000  # characters of a message or a traceback that are kept
@@ -51,17 +53,28 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
         )
         record["times"]["evaluate"] = round(time.monotonic() - start, 2)
         _check_unchanged(item, task)
-        if task.pictures and not item.reference:
-            folder, count = task.pictures
-            task.draw(model, subject, folder / item.spec.id, count, device)
         record["status"] = "done"
+        if task.pictures and not item.reference:
+            _draw(item, task, model, subject, device)
     except UserError:
         raise
-    except (Exception, SystemExit) as error:  # the second from code that thinks it is a program of its own
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit, of code that thinks it is a program of its own
         record |= {"error": describe(error), "metrics": {}}
     record["peak_mib"] = peak(device)
     record["data"] = task.fingerprint()
     return record
+
+
+def _draw(item: Run, task: Task, model: torch.nn.Module, subject: Subject, device: str) -> None:
+    """Draw what the task was asked to; pictures that cannot be made or written cost nothing else."""
+    folder, count = task.pictures
+    try:
+        task.draw(model, subject, folder / item.spec.id, count, device)
+    except Exception as error:
+        print(line(f"aiqvit: the pictures of {item.spec.id} cannot be drawn: {describe(error)['message']}"),
+              file=sys.stderr)
 
 
 def _check_unchanged(item: Run, task: Task) -> None:
@@ -100,8 +113,12 @@ def empty_record(item: Run, fp32: dict | None, origin: dict[str, Any]) -> Record
 
 def describe(error: BaseException) -> dict[str, str]:
     """Type, message and traceback of an error, for a record."""
-    lines = traceback.format_exception(type(error), error, error.__traceback__)
-    return {"type": type(error).__name__, "message": str(error)[:LONG], "traceback": "".join(lines)[-LONG:]}
+    try:
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        message = str(error)
+    except Exception:  # an error of somebody else's may fail to become text
+        lines, message = traceback.format_tb(error.__traceback__), "it has no message"
+    return {"type": type(error).__name__, "message": message[:LONG], "traceback": "".join(lines)[-LONG:]}
 
 
 def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: str, record: Record,

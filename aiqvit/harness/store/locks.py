@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
+from aiqvit.io.files import write_text
 from aiqvit.io.locks import NO_LOCKS
 from aiqvit.io.text import read_text
 
@@ -39,8 +40,8 @@ def claimed(path: Path, wait: bool) -> Iterator[bool]:
         mine = _unprotected(path.parent)
     try:
         if mine:
-            with suppress(OSError):  # the disk may be full: who waits does without the name
-                owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+            with suppress(UserError):  # the disk may be full: who waits does without the name
+                write_text(owner, f"process {os.getpid()} on {platform.node()}")
         yield mine
     finally:
         if mine:

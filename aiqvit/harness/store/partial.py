@@ -12,14 +12,14 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Interval
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
 from aiqvit.harness.store.records import UNIT, plain
-from aiqvit.harness.store.schema import Amount
 from aiqvit.interfaces import Checkpoint, UserError
 from aiqvit.io.escape import line
 from aiqvit.io.files import read_bytes, write_bytes
@@ -34,7 +34,7 @@ class Header(TypedDict):
     run: str
     unit: str
     source: str
-    seconds: Amount  # that the run had taken in all, in all processes
+    seconds: Annotated[float, Interval(ge=0, le=1e9)]  # that the run had taken in all, in all processes
 
 
 class Partial(Checkpoint):
@@ -46,6 +46,8 @@ class Partial(Checkpoint):
     def __init__(self, folder: Path, source: str = "") -> None:
         """`source` is the hash of the source at work: units that another one made are not taken over."""
         self.folder, self.source, self.units = folder, source, 0  # units taken over
+        if folder.is_symlink():  # nothing of ours is one
+            folder.unlink()
         self._began, self._loading, self._saving = time.monotonic(), True, True
 
     def load(self, unit: str) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from aiqvit.harness.store.schema import FORMAT, checksum
 from aiqvit.harness.store.trust import fault, revived
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
-from aiqvit.io.files import write_text
+from aiqvit.io.files import own_folder, write_text
 from aiqvit.io.structure import parse_json
 from aiqvit.io.text import read_text
 
@@ -31,6 +31,8 @@ class Store:
 
     def prepare(self) -> None:
         """Make the folder and check that it can be written, before hours of work. Raises `UserError` if not."""
+        for folder in (self.folder, self.partial):
+            own_folder(folder.parent, folder.name)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.folder).close()

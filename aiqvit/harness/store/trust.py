@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aiqvit.harness.identity.spec import run_id
+from aiqvit.harness.identity.labels import BITS, INPUTS
+from aiqvit.harness.identity.spec import REFERENCE, run_id
 from aiqvit.harness.store.schema import FORMAT, Schema, checksum
+from aiqvit.interfaces import Bits
 from aiqvit.io.structure import checked
+
+FULL = "32/32"  # bits of full precision
 
 
 def fault(record: Any, run: str) -> str:
@@ -45,6 +49,11 @@ def _inconsistency(record: dict[str, Any]) -> str:
         return "its checksum is missing"
     if signed(record) and record["checksum"] != checksum(record):
         return "it was changed after it was written: its checksum is another"
+    if reason := _no_bits(record["spec"]):
+        return reason
+    if lacking := [name for name in record["spec"]["settings"] if not name.startswith((BITS, INPUTS))
+                   and name not in record.get("defaults", (name,))]:
+        return f"its defaults have no {lacking[0]}"
     if not {"defaults", "label"} & record.keys():
         return "it has neither defaults nor a label"
     if record["status"] == "failed":
@@ -52,6 +61,15 @@ def _inconsistency(record: dict[str, Any]) -> str:
     lacking = [name for name in ("quantize", "evaluate") if name not in record["times"]]
     if lacking or not record["metrics"]:
         return f"it has no {', '.join([f'times.{name}' for name in lacking] or ['metrics'])}"
+    return ""
+
+
+def _no_bits(spec: Mapping[str, Any]) -> str:
+    """Why a spec has bits that no run of its method has; empty when it has others."""
+    if spec["method"] == REFERENCE or spec["bits"] == FULL:
+        good = (spec["method"], spec["bits"]) == (REFERENCE, FULL)
+        return "" if good else f"its method {spec['method']} has the bits {spec['bits']}"
+    Bits.parse(spec["bits"])
     return ""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from aiqvit.harness.store.records import Store
+from aiqvit.harness.store.records import Store, sealed
 from aiqvit.registry import METHODS
 from tests.conftest import Toy
 
@@ -91,3 +91,45 @@ def test_what_a_method_cannot_log(bench, monkeypatch, capsys, log, place):
     (record,) = [r for r in Store("out").records() if r["spec"]["method"] == "toy"]
     assert record["status"] == "failed" and place in record["error"]["message"]
     assert "skipping" not in capsys.readouterr().err
+
+
+class Odd(BaseException):
+    """An error of another package that is none of Python's exceptions, and has no text."""
+
+    def __str__(self):
+        raise ValueError
+
+
+def log_of_itself(job):
+    job.log.append(job.__dict__)
+    job.__dict__["log"] = job.log
+    return METHODS.get("fp32")().quantize(job)
+
+
+def odd(job):
+    raise Odd
+
+
+@pytest.mark.parametrize("does", [log_of_itself, odd, lambda job: exit(0)], ids=["log", "error", "exit"])
+def test_a_method_that_misbehaves_fails_its_own_run_only(bench, monkeypatch, does):
+    monkeypatch.setattr(Toy, "quantize", lambda self, job: does(job))
+    assert bench("--method", "toy,fp32", "--partial") == 1
+    status = {r["spec"]["method"]: r["status"] for r in Store("out").records()}
+    assert status == {"toy": "failed", "fp32": "done"}
+
+
+def test_pictures_that_cannot_be_drawn_cost_no_numbers(bench, monkeypatch, capsys):
+    from aiqvit.tasks.imagenet import ImageNet
+
+    monkeypatch.setattr(ImageNet, "draw", lambda *_: Path("/dev/null/x").mkdir())
+    assert bench("--method", "toy", "--save-images", "1") == 0
+    assert "cannot be drawn: " in capsys.readouterr().err
+    assert {r["status"] for r in Store("out").records()} == {"done"}
+
+
+def test_a_record_without_the_task_s_metrics_is_run_again(bench, executed):
+    assert bench("--method", "toy") == 0
+    (record,) = [r for r in Store("out").records() if r["spec"]["method"] == "toy"]
+    Store("out").write(sealed(record | {"metrics": {"foo": 1.0}}))
+    executed.clear()
+    assert bench("--method", "toy") == 0 and executed == ["Toy 4/4 0"]

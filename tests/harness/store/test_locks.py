@@ -121,3 +121,13 @@ def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "partial").write_text("a file")
     with pytest.raises(UserError, match="cannot write"), claimed(tmp_path / "partial" / "run.lock", wait=False):
         pass
+
+
+@pytest.mark.parametrize("make", [lambda path, other: os.symlink(other, path), lambda path, _: os.mkfifo(path)],
+                         ids=["link", "pipe"])
+def test_what_stands_in_place_of_the_owner_is_replaced_not_followed(tmp_path, make):
+    (tmp_path / "outside").write_text("mine")
+    make(tmp_path / "run.lock.owner", tmp_path / "outside")
+    with claimed(tmp_path / "run.lock", wait=False) as mine:
+        assert mine and "process" in (tmp_path / "run.lock.owner").read_text()
+    assert (tmp_path / "outside").read_text() == "mine"

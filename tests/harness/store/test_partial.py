@@ -136,3 +136,10 @@ def test_units_of_another_source_are_not_taken_over(tmp_path, capsys):
     Partial(tmp_path, "today").save("a", STATE)
     assert Partial(tmp_path, "today").load("a")
     assert Partial(tmp_path, "tomorrow").load("a") is None and "another source made it" in capsys.readouterr().err
+
+
+def test_a_link_in_place_of_a_run_s_folder_is_not_followed(tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "outside")
+    Partial(tmp_path / "run").save("a", STATE)
+    assert list((tmp_path / "outside").iterdir()) == [] and Partial(tmp_path / "run").load("a")

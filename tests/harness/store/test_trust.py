@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from aiqvit.harness.identity.spec import run_id
 from aiqvit.harness.store.records import Store, sealed
 from aiqvit.harness.store.schema import checksum
 from aiqvit.harness.store.trust import fault
@@ -93,6 +94,23 @@ def test_every_changed_value_is_found():
             if inner[place[-1]] != new:
                 inner[place[-1]] = new
                 assert fault(made, RUN), f"{place} = {new}"
+
+
+@pytest.mark.parametrize(("method", "bits"), [
+    ("minmax", "32/32"), ("fp32", "4/4"), ("minmax", "1/4"), ("minmax", "4/17"), ("minmax", "9/9"), ("minmax", "0/0")])
+def test_bits_that_no_run_has(method, bits):
+    made = record(method, "m", {"top1": 50.0})
+    made["spec"]["bits"] = bits
+    made = made | {"id": run_id(made["spec"])}
+    with pytest.raises(ValueError, match="bits"):
+        sealed(made)
+
+
+def test_defaults_cover_the_settings():
+    made = record("minmax", "m", {"top1": 50.0}, steps=3)
+    del made["defaults"]["steps"]
+    with pytest.raises(ValueError, match="its defaults have no steps"):
+        sealed(made)
 
 
 def test_a_record_cannot_pass_as_one_of_before():
