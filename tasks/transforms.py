@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from aiqvit.tasks.checkpoints.formats import read_file
 from timm.data import create_transform, resolve_data_config
 from timm.data.transforms import _str_to_pil_interpolation
 
@@ -89,7 +89,7 @@ def of_weights(path: str | Path, model: str) -> tuple[Values, str]:
         named = content.get("architecture", content.get("arch"))
         if isinstance(named, str) and not _same(named, model):
             continue
-        parts = [content, *(inner for key in INNER if isinstance(inner := _plain(content.get(key)), Mapping))]
+        parts = [content, *(inner for key in INNER if isinstance(inner := content.get(key), Mapping))]
         found: Values = {}
         for part in parts:
             found = _known({k: v for k, v in part.items() if isinstance(v, PLAIN)}) | found
@@ -99,14 +99,9 @@ def of_weights(path: str | Path, model: str) -> tuple[Values, str]:
 
 
 def _inside(path: Path) -> list[tuple[str, Mapping]]:
-    """The containers of a torch file, without reading its tensors; a file that cannot be read so has none.
-
-    The file's weights were read before, within the bounds of `aiqvit.tasks.checkpoints`.
-    """
-    from argparse import Namespace
-
-    with contextlib.suppress(Exception), torch.serialization.safe_globals([Namespace]):
-        content = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+    """The containers of a weights file, read as weights are; a file that cannot be read has none."""
+    with contextlib.suppress(UserError):
+        content = read_file(path)
         if isinstance(content, Mapping):
             return [("the weights file", content)]
     return []
@@ -120,10 +115,6 @@ def _beside(path: Path) -> list[tuple[str, Mapping]]:
             if isinstance(content, Mapping):
                 found.append((f"{name} beside the weights", content))
     return found
-
-
-def _plain(value: Any) -> Any:
-    return vars(value) if type(value).__name__ == "Namespace" else value
 
 
 def _same(named: str, model: str) -> bool:

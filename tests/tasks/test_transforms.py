@@ -149,3 +149,17 @@ def test_flags_of_other_tasks_and_of_a_file(tmp_path, capsys):
     (tmp_path / "a.toml").write_text('calib-data = "pictures"\n[transform]\nmean = [0.5, 0.4, 0.3]\ncrop = 1\n')
     args = read(["--config", str(tmp_path / "a.toml")])
     assert (args.calib_data, args.transform) == ("pictures", "mean=0.5,0.4,0.3,crop=1")
+
+
+def test_a_set_whose_items_hash_for_ever_costs_nothing(tmp_path):
+    """torch's own reader of plain values would make the set."""
+    deep = ()
+    for _ in range(80):
+        deep = (deep, deep)
+
+    class Set:
+        def __reduce__(self):
+            return set, ([deep],)
+
+    torch.save({"state_dict": {"a": torch.zeros(2)}, "args": Set(), "crop_pct": 0.9}, tmp_path / "w.pth")
+    assert transforms.of_weights(tmp_path / "w.pth", MODEL) == ({"crop_pct": 0.9}, "the weights file")
