@@ -29,6 +29,7 @@ def bench(args: Namespace) -> int:
     formats = _formats(args.format)
     plans = [_announced(plan(request, name), request) for name in request.task_names()]
     store = Store(args.out)
+    store.check()
     if args.dry_run:
         for grid in plans:
             _dry_run(grid, store, request)

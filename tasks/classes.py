@@ -7,13 +7,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiqvit.tasks.texts import LONGEST, first_twice, read_text
+from aiqvit.tasks.texts import LONGEST, first_twice, read_lines
 from timm.data import ImageNetInfo, infer_imagenet_subset
 
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
 
 FILE = "classes.txt"
+MOST = 100_000  # classes
 WNID = re.compile(r"n\d{8}")
 LISTED, WNIDS, INDICES, NAMES = "listed", "wnid", "index", "name"
 
@@ -103,7 +104,9 @@ def of_folders(found: Collection[str], root: Path, where: str, wnids: Sequence[s
 
 def read_list(path: Path) -> list[str]:
     """Names in a text file, one a line. Raises `UserError` for a repeated name, an empty line and an empty file."""
-    lines = [text.strip() for text in read_text(path, "the name of a class in each line").rstrip().splitlines()]
+    lines = read_lines(path, "the name of a class in each line", MOST)
+    while lines and not lines[-1]:
+        lines.pop()
     if not lines or "" in lines:
         where = f"line {lines.index('') + 1} is empty" if lines else "it is empty"
         raise UserError(f"{str(path)!r}: {where}; expected the name of a class in each line, in the head's order")

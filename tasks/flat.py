@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aiqvit.tasks.classes import WNID
 from aiqvit.tasks.matlab import read_synsets
-from aiqvit.tasks.texts import read_text
+from aiqvit.tasks.texts import read_lines
 
 from aiqvit.interfaces import UserError
 
@@ -17,6 +18,7 @@ TABLE, COLUMNS = "LOC_val_solution.csv", ("ImageId", "PredictionString")
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 MAPS = ("map_clsloc.txt", "meta.mat", "synsets.txt", "synset_order.txt")  # what the devkit's numbers stand for
 WHAT = "the classes of validation pictures, as text"
+MOST, LONG = 2_000_000, 10_000  # lines of a table or list, and characters of a line
 BELOW = ("", "data", "devkit", "devkit/data", "ILSVRC2012_devkit_t12/data")
 
 
@@ -45,30 +47,45 @@ def _first(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
 
 
 def _table(path: Path) -> dict[str, str]:
-    try:
-        lines = enumerate(csv.reader(read_text(path, WHAT).splitlines()), 1)
-        rows = [(number, row) for number, row in lines if any(map(str.strip, row))]
-    except csv.Error as error:
-        raise UserError(f"{str(path)!r} is no table: {error}") from error
-    header = [cell.strip() for cell in rows[0][1]] if rows else []
+    rows = _rows(path)
+    header = [cell.strip() for cell in next(rows, (0, []))[1]]
     if not set(COLUMNS) <= set(header):
         raise UserError(f"{str(path)!r} begins with {','.join(header)[:80]!r}: expected a first line with the columns "
                         f"{' and '.join(COLUMNS)}")
     picture, label = map(header.index, COLUMNS)
     found: dict[str, str] = {}
-    for number, row in rows[1:]:
+    for number, row in rows:
         words = row[label].split() if len(row) > label else []
         if not words or not row[picture].strip():
             raise UserError(f"{str(path)!r}, line {number}: expected a picture, a comma and its class, such as "
                             "ILSVRC2012_val_00000001,n01751748 111 108 441 193")
-        if found.setdefault(row[picture].strip(), words[0]) != words[0]:
+        if found.setdefault(row[picture].strip(), sys.intern(words[0])) != words[0]:
             raise UserError(f"{str(path)!r}, line {number}: {row[picture]} is there twice, with different classes")
     return found
 
 
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each line that is not blank, and the number of the line. Raises `UserError`."""
+    for number, text in enumerate(_lines(path), 1):
+        try:
+            row = next(csv.reader([text]), [])
+        except csv.Error as error:
+            raise UserError(f"{str(path)!r} is no table: {error}") from error
+        if any(map(str.strip, row)):
+            yield number, row
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines. Raises `UserError` for too many or too long ones."""
+    lines = read_lines(path, WHAT, MOST)
+    if long := next((i for i, text in enumerate(lines, 1) if len(text) > LONG), 0):
+        raise UserError(f"{str(path)!r}, line {long} is longer than {LONG} characters: expected {WHAT}")
+    return lines
+
+
 def _truth(path: Path, folders: Sequence[Path]) -> dict[str, str]:
     """The devkit's list: line i is the class of picture i, as a number that a map names, or as a wnid."""
-    lines = [line.strip() for line in read_text(path, WHAT).splitlines() if line.strip()]
+    lines = [line for line in _lines(path) if line]
     if all(map(WNID.fullmatch, lines)):
         return {str(i): wnid for i, wnid in enumerate(lines, 1)}
     if wrong := next((i for i, line in enumerate(lines, 1) if not _is_number(line)), 0):
@@ -87,7 +104,7 @@ def _map(path: Path) -> dict[int, str]:
     """The devkit's number -> wnid, from `meta.mat`, lines `wnid number name`, or wnids in the devkit's order."""
     if path.suffix == ".mat":
         return read_synsets(path)
-    rows = [line.split() for line in read_text(path, WHAT).splitlines() if line.strip()]
+    rows = [line.split() for line in read_lines(path, WHAT) if line]
     if rows and all(len(row) > 1 and WNID.fullmatch(row[0]) and _is_number(row[1]) for row in rows):
         return {int(row[1]): row[0] for row in rows}
     wnids = [row[0] for row in rows]

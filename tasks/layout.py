@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,8 @@ def find(data: str, calib: str | None = None, wnids: Sequence[str] | None = None
 
 def _calibration(folder: Path, found: Layout) -> None:
     if not folder.is_dir():
-        raise UserError(f"--calib-data {str(folder)!r}: there is no such folder")
+        there = os.path.lexists(folder)
+        raise UserError(f"--calib-data {str(folder)!r}: {'it is no folder' if there else 'there is no such folder'}")
     found.ignored.roots.append(folder.parent)
     found.train, found.train_root = pictures(folder, found.ignored, 1, links=True), folder
     if not found.train:

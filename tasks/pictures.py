@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import threading
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from aiqvit.tasks.picture_bytes import SMALL, Frugal, check_bytes
 from PIL import Image, UnidentifiedImageError
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
@@ -21,6 +21,7 @@ from aiqvit.io.limits import limit, variable
 
 SUFFIXES = tuple(sorted({*IMG_EXTENSIONS, ".jpe", ".jfif"}))
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")  # by content; none of their decoders starts a program
+UNREAD = "not a picture that can be decoded: expected JPEG, PNG, WebP, BMP, GIF, PPM or TIFF"
 SIXTEEN = 65535  # white in 16 bits; divided by 255 it is 257, so 8 bits and the same in 16 give the same picture
 WHITES = {"I": (255, SIXTEEN), "F": (1, 255, SIXTEEN)}  # what white may be in pixels of 32 bits: the file does not say
 BY_NATURE = ("PNG", "PPM")  # formats that have nothing wider than 16 bits, whatever Pillow puts it in
@@ -61,14 +62,24 @@ _memory = _Shared(MEMORY)
 def header(path: str | Path) -> Iterator[Image.Image]:
     """A picture whose header is read and whose pixels are not.
 
-    Raises `OSError` for what is no regular file or no picture of `FORMATS`, `ValueError` for one with too many pixels
-    or too slim, and whatever a decoder says of one that is damaged.
+    Raises `OSError` for what is no regular file or no picture of `FORMATS`, `ValueError` for one with too many pixels,
+    too slim or with a file out of proportion, and whatever a decoder says of one that is damaged.
     """
-    with opened(path) as file:
-        _check_bytes(path, file)
-        with Image.open(file, formats=FORMATS) as image:
+    with _header(path) as (_, image, _):
+        yield image
+
+
+@contextlib.contextmanager
+def _header(path: str | Path) -> Iterator[tuple[BinaryIO, Image.Image, int]]:
+    """The same with its open file, and the pixels that are decoded besides its own."""
+    with opened(path) as plain:
+        size = _check_bytes(path, plain)
+        file = Frugal(plain) if size > SMALL else plain
+        with file, Image.open(file, formats=FORMATS) as image:
             _check_size(*image.size)
-            yield image
+            if isinstance(file, Frugal):
+                file.opened(image)
+            yield file, image, check_bytes(file, image)
 
 
 @contextlib.contextmanager
@@ -77,8 +88,10 @@ def rgb(path: str | Path) -> Iterator[Image.Image]:
 
     Raises as `header` and `as_rgb` do.
     """
-    with header(path) as image, _memory.taken(image.width * image.height * (WIDE if _is_wide(image) else NARROW)):
-        yield as_rgb(image)
+    with _header(path) as (_, image, more):
+        pixels = image.width * image.height + more
+        with _memory.taken(pixels * (WIDE if _is_wide(image) else NARROW)):
+            yield as_rgb(image)
 
 
 def read_rgb(path: str | Path) -> Image.Image:
@@ -89,19 +102,19 @@ def read_rgb(path: str | Path) -> Image.Image:
 
 def read_checked(path: str | Path) -> tuple[bytes, tuple[int, int]]:
     """The bytes of a picture, and its width and height, for another decoder. Raises as `header` does."""
-    with opened(path) as file:
-        _check_bytes(path, file)
-        content = file.read()
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        _check_size(*image.size)
-        return content, image.size
+    with _header(path) as (file, image, _):
+        size = image.size
+        file.seek(0)
+        return file.read(), size
 
 
-def _check_bytes(path: str | Path, file: BinaryIO) -> None:
+def _check_bytes(path: str | Path, file: BinaryIO) -> int:
+    size = os.fstat(file.fileno()).st_size
     most = 8 * 10**6 * limit("megapixels")  # no format needs more for a picture within the limit
-    if os.fstat(file.fileno()).st_size > most:
+    if size > most:
         said = f"larger than {most // 10**6} MB ({variable('megapixels')} sets the limit)"
         raise OSError(errno.EFBIG, said, str(path))
+    return size
 
 
 def _check_size(width: int, height: int) -> None:
@@ -140,7 +153,7 @@ def _is_wide(image: Image.Image) -> bool:
 def reason(error: Exception) -> str:
     """Why a picture cannot be read, in a few words and without its path."""
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture that can be decoded"
+        return UNREAD
     if isinstance(error, MemoryError):
         return "there is not enough memory for it"
     if isinstance(error, OSError) and error.strerror:

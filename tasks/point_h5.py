@@ -13,6 +13,7 @@ from aiqvit.tasks.apart import read_apart
 from aiqvit.tasks.content import NOBODY, digest
 from aiqvit.tasks.point_cache import Array, Sampled, kept_rows
 from aiqvit.tasks.point_files import tamed
+from aiqvit.tasks.texts import MOST as ENTRIES
 from aiqvit.tasks.texts import is_file, located, read_list
 
 from aiqvit.interfaces import UserError
@@ -37,21 +38,33 @@ class Listed(NamedTuple):
 
 def listed(root: Path, name: str, classes: int) -> list[Listed]:
     """All shapes of the files that a list names. Raises `UserError` for a list or a file that is not as expected."""
-    shapes = []
-    for entry in read_list(root / name, "an HDF5 file such as ply_data_test0.h5 a line"):
-        path = located(entry, root)
-        if not is_file(path):
-            raise UserError(f"{str(root / name)!r} names {entry!r}, but there is no file {str(root / path.name)!r}")
+    shapes: list[Listed] = []
+    for path in _files(root, name):
         with _opened(path) as file:
             labels, columns = _labels(path, file)
         wrong = np.flatnonzero((labels < 0) | (labels >= classes))
         if len(wrong):
             raise UserError(f"{str(path)!r}: shape {wrong[0]} has the label {labels[wrong[0]]}, but {NAMES} has "
                             f"{classes} classes")
+        if len(shapes) + len(labels) > ENTRIES:
+            raise UserError(f"{str(root / name)!r}: its files hold more than {ENTRIES} shapes")
         shapes += [Listed(path, row, int(label), columns) for row, label in enumerate(labels)]
     if not shapes:
         raise UserError(f"{str(root / name)!r}: its files hold no shapes")
     return shapes
+
+
+def _files(root: Path, name: str) -> list[Path]:
+    """The files that a list names. Raises `UserError` for one that is not there or is named twice."""
+    files: dict[Path, Path] = {}
+    for entry in read_list(root / name, "an HDF5 file such as ply_data_test0.h5 a line"):
+        path = located(entry, root)
+        if not is_file(path):
+            raise UserError(f"{str(root / name)!r} names {entry!r}, but there is no file {str(root / path.name)!r}")
+        if (real := path.resolve()) in files:
+            raise UserError(f"{str(root / name)!r} names {entry!r} twice: its shapes would count twice")
+        files[real] = path
+    return list(files.values())
 
 
 def read_row(path: Path, row: int, count: int) -> Sampled:

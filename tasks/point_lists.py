@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aiqvit.tasks import point_h5
+from aiqvit.tasks.classes import MOST
 from aiqvit.tasks.texts import first_twice, is_file, located, read_list
 
 from aiqvit.interfaces import UserError
@@ -73,14 +74,14 @@ def _prefix(root: Path, test: str | None) -> str:
 
 
 def _classes(path: Path) -> tuple[str, ...]:
-    names = tuple(read_list(path, "the names of the classes"))
+    names = tuple(read_list(path, "the names of the classes", MOST))
     if (again := first_twice(names)) is not None:
         raise UserError(f"{str(path)!r} names the class {again!r} twice")
     return names
 
 
 def _shapes(root: Path, name: str, classes: Sequence[str]) -> list[Shape]:
-    labels, shapes = {name: index for index, name in enumerate(classes)}, []
+    labels, shapes, seen = {name: index for index, name in enumerate(classes)}, [], set()
     for entry in read_list(root / name, WHAT):
         path = Path(entry.replace("\\", "/"))
         stem = path.stem if path.suffix in SUFFIXES else path.name
@@ -94,5 +95,8 @@ def _shapes(root: Path, name: str, classes: Sequence[str]) -> list[Shape]:
         if not is_file(found):
             missing = str(root / family / file)
             raise UserError(f"{str(root / name)!r} names {entry!r}, but there is no file {missing!r}")
+        if found in seen:
+            raise UserError(f"{str(root / name)!r} names {entry!r} twice: it would count twice")
+        seen.add(found)
         shapes.append(Shape(found, labels[family]))
     return shapes

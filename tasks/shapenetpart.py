@@ -16,7 +16,7 @@ from aiqvit.tasks.models.point_transformer import PointSegmenter
 from aiqvit.tasks.part_labels import CATEGORIES, OFFICIAL, categories, found_labels
 from aiqvit.tasks.point_lists import Shape
 from aiqvit.tasks.points import PointTask, class_means
-from aiqvit.tasks.texts import LONGEST, is_file, read_json
+from aiqvit.tasks.texts import LONGEST, MOST, is_file, read_json
 from torch import Tensor
 
 from aiqvit.interfaces import UserError
@@ -98,14 +98,14 @@ def _said(labels: Sequence[int]) -> str:
 def _shapes(root: Path, split: str, folders: dict[str, int]) -> list[Shape]:
     path = root / "train_test_split" / f"shuffled_{split}_file_list.json"
     what = 'a list such as ["shape_data/02691156/1021a0914a7207aff927ed529ad90a11"]'
-    listed = read_json(path, what)
+    listed = read_json(path, what, most=MOST)
     if not isinstance(listed, list) or not all(isinstance(entry, str) and "/" in entry for entry in listed):
         raise UserError(f"{str(path)!r} cannot be read: expected {what}")
     if any(len(entry) > LONGEST for entry in listed):
         raise UserError(f"{str(path)!r} has an entry of more than {LONGEST} characters: expected {what}")
     if not listed:
         raise UserError(f"{str(path)!r} is empty: expected {what}")
-    shapes = []
+    shapes, seen = [], set()
     for entry in listed:
         *_, folder, name = PurePosixPath(entry.replace("\\", "/")).parts
         if folder not in folders:
@@ -113,6 +113,9 @@ def _shapes(root: Path, split: str, folders: dict[str, int]) -> list[Shape]:
         file = root / folder / f"{name.removesuffix('.txt')}.txt"
         if not is_file(file):
             raise UserError(f"{str(path)!r} names {entry!r}, but there is no file {str(file)!r}{_hint(root, folder)}")
+        if file in seen:
+            raise UserError(f"{str(path)!r} names {entry!r} twice: it would count twice")
+        seen.add(file)
         shapes.append(Shape(file, folders[folder]))
     return shapes
 

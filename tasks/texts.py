@@ -14,6 +14,8 @@ from aiqvit.io import text as texts
 from aiqvit.io.structure import parse_json
 
 LONGEST = 1000  # characters of a name or a path
+MOST = 200_000  # entries of a list, such as shapes
+ENDS = "\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # of lines, as `str.splitlines` takes them
 WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -40,12 +42,23 @@ def read_text(path: Path, what: str, bound: str = "text_mib") -> str:
         raise UserError(f"{str(path)!r} cannot be read as text{said}: expected {what}") from error
 
 
-def read_list(path: Path, what: str) -> list[str]:
-    """Lines that are not blank. Raises `UserError` when the file is missing, has none, or a line is too long.
+def read_lines(path: Path, what: str, most: int = MOST) -> list[str]:
+    """All lines, without the blanks around them. Raises `UserError` as `read_text` does, and for more than `most`.
 
     `what` is what it holds.
     """
-    lines = [line.strip() for line in read_text(path, what).splitlines()]
+    text = read_text(path, what)
+    if sum(map(text.count, ENDS)) > most:  # before each line is an object
+        raise UserError(f"{str(path)!r} has more than {most} lines: expected {what}")
+    return [line.strip() for line in text.splitlines()]
+
+
+def read_list(path: Path, what: str, most: int = MOST) -> list[str]:
+    """Lines that are not blank. Raises `UserError` when the file is missing, has none, or a line is too long.
+
+    `what` is what it holds, `most` how many lines it may have.
+    """
+    lines = read_lines(path, what, most)
     if not any(lines):
         raise UserError(f"{str(path)!r} is empty: expected {what}")
     if long := next((i for i, line in enumerate(lines, 1) if len(line) > LONGEST), 0):
@@ -59,12 +72,14 @@ def first_twice(names: Sequence[str]) -> str | None:
     return next((name for name in names if name in seen or seen.add(name)), None)
 
 
-def read_json(path: Path, what: str, bound: str = "text_mib", nan: bool = False) -> Any:
+def read_json(path: Path, what: str, bound: str = "text_mib", nan: bool = False, most: int | None = None) -> Any:
     """The value in a JSON file, also NaN if `nan`. Raises `UserError` when it is missing or not JSON.
 
-    `what` is what it holds.
+    `what` is what it holds, `most` how many entries it may have, all lists and tables in it together.
     """
     text = read_text(path, what, bound)
+    if most is not None and text.count(",") > most:  # before each entry is an object
+        raise UserError(f"{str(path)!r} has more than {most} entries: expected {what}")
     if not text.strip():
         raise UserError(f"{str(path)!r} is empty: expected {what}")
     try:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from itertools import islice
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import torch
 from aiqvit.tasks.checkpoints.bounds import check_names
-from aiqvit.tasks.checkpoints.containers import passed_over, unwrapped, weights_in, without_shadows
+from aiqvit.tasks.checkpoints.containers import large_in, passed_over, unwrapped, weights_in, without_shadows
 from aiqvit.tasks.checkpoints.formats import read_file
 from aiqvit.tasks.checkpoints.nearest import look
 from torch import nn
@@ -29,19 +31,25 @@ def read_checkpoint(path: str | Path) -> tuple[State, list[str]]:
     content = read_file(path)
     state, key = weights_in(content)
     check_names(state, f"weights file {str(path)!r}")
+    large = large_in(content, key)
     if not state:
-        named = isinstance(content, dict) and content
-        keys = ", ".join(repr(key)[:80] for key in list(content)[:3]) if named else "nothing of a name"
-        raise UserError(f"weights file {str(path)!r} holds no tensors by name, but {keys}: save model.state_dict()")
-    notes = []
+        what = f"only {large[0][:80]!r}, which shows more numbers than it has" if large else f"but {_first(content)}"
+        raise UserError(f"weights file {str(path)!r} holds no tensors by name, {what}: save model.state_dict()")
+    notes = [f"{len(large)} left out that show more numbers than they have: "
+             f"{', '.join(name[:80] for name in large[:3])}"] if large else []
     if key:
         left = passed_over(content, key)
         beside = f", not {', '.join(map(repr, left))} beside it" if left else ""
-        notes.append(f"weights taken from the key {key!r}{beside}")
+        notes.append(f"weights taken from the key {key[:200]!r}{beside}")
     state, prefix = unwrapped(without_shadows(state))
     if prefix:
         notes.append(f"prefix {prefix!r} removed from the keys")
     return state, notes
+
+
+def _first(content: Any) -> str:
+    keys = list(islice(content, 3)) if isinstance(content, dict) else []
+    return ", ".join(repr(str(key)[:80]) for key in keys) or "nothing of a name"
 
 
 def read_state(path: str | Path) -> State:

@@ -193,9 +193,10 @@ def test_wrong_input_is_one_sentence_and_writes_nothing(bench, tmp_path, capsys,
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_output_folder_that_cannot_be_written(bench, tmp_path, capsys, executed):
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_output_folder_that_cannot_be_written(bench, tmp_path, capsys, executed, dry):
     (tmp_path / "out").write_text("a file")
-    assert bench("--method", "toy") == 2
+    assert bench("--method", "toy", *dry) == 2
     assert "cannot write" in capsys.readouterr().err and executed == []
 
 

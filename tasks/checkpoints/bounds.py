@@ -5,7 +5,6 @@ No file that training writes comes near; one that is written to take all memory 
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,19 +16,25 @@ from aiqvit.io.limits import limit, variable
 STEPS = 5_000_000  # of a pickle: each makes at most a small object
 CLASSES = 100_000  # of a head
 TENSORS, NAME = 200_000, 1000  # tensors of a file, and characters of a name
-DENSE, SLACK = 10, 64 * 2**20  # a file unpacks to at most DENSE times its bytes and SLACK more
-SHOWN = 4  # times that all numbers may be shown in tensors: those of tied layers are shown twice
+# All numbers may be shown SHOWN times in tensors and SLACK bytes more: those of tied layers are shown twice.
+SHOWN, SLACK = 4, 64 * 2**20
 DIMENSIONS = 64  # of a tensor, torch's own bound
-PICKLE = 256 * 2**20  # bytes of the pickle in a zip file, which has no numbers of tensors
-KEY = 1000  # steps that an unusual key costs: many can be made that a dictionary cannot tell apart at once
+PICKLE = 128 * 2**20  # bytes of the pickle, which describes the tensors and has all that is no tensor
+
+
+class Beyond(ValueError):
+    """A bound is hit, by a file that may be whole."""
 
 
 class Allowance:
-    """What is left of the bounds while one file is read. Raises `ValueError` where nothing is."""
+    """What is left of the bounds while one file is read. Raises `Beyond` where nothing is.
+
+    Numbers that cannot be there raise `ValueError`.
+    """
 
     def __init__(self, size: int) -> None:
         """`size` is the bytes of the file, unpacked."""
-        self.size, self.steps, self.tensors = size, 0, 0
+        self.size, self.steps, self.tensors, self.text = size, 0, 0, 0
         self.held: dict[Any, int] = {}  # bytes of each storage
         self.last: Any = None  # the last value that was read, in old files the list of storages
         self.total = self.shown = 0  # bytes of all storages, and of all tensors
@@ -38,16 +43,19 @@ class Allowance:
         """Count steps."""
         self.steps += count
         if self.steps > STEPS:
-            raise ValueError(f"it takes more than {STEPS // 10**6} million steps to build")
+            raise Beyond(f"it takes more than {STEPS // 10**6} million steps to build")
 
-    def key(self, key: Any) -> None:
-        """Count a key of a dictionary that no training script would use."""
-        if isinstance(key, tuple) or (isinstance(key, int | float) and not -(2**60) < key < 2**60):
-            self.step(KEY * _leaves(key))
+    def read(self, count: int) -> None:
+        """Count bytes of the pickle, which has no numbers of tensors."""
+        self.text += count
+        if self.text > PICKLE:
+            check_pickle(self.text)
 
     def storage(self, what: tuple) -> None:
         """Numbers that a pickle names as (`storage`, type, key, place, count)."""
-        if len(what) < 5 or what[0] not in ("storage", b"storage") or not isinstance(what[2], str | bytes):
+        part = what[5] if len(what) > 5 and what[5] is not None else ("",)  # of a storage, in old files
+        named = len(what) > 4 and isinstance(part, tuple) and part
+        if not named or what[0] not in ("storage", b"storage") or not _texts(what[2], part[0]):
             raise ValueError("it has numbers without a name")
         kind, key, count = what[1], what[2], what[4]
         width = 1 if kind is torch.UntypedStorage else torch._utils._element_size(getattr(kind, "dtype", None))
@@ -59,39 +67,39 @@ class Allowance:
         if self.total > self.size:
             raise ValueError("it has more numbers than bytes")
 
-    def view(self, storage: Any, offset: Any, size: Any, stride: Any) -> None:
-        """A tensor on a storage: within it, not larger than it, and not one of too many."""
+    def view(self, storage: Any, offset: Any, size: Any, stride: Any) -> bool:
+        """A tensor on a storage, within it and not one of too many; `False` for one to be left out.
+
+        Such a one shows more numbers than its storage has, as `expand` makes it, and more than may be copied.
+        """
         if not all(isinstance(part, list | tuple) and len(part) <= DIMENSIONS for part in (size, stride)):
             raise ValueError("it has a tensor without numbers")
-        if len(size) != len(stride) or not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)):
+        if len(size) != len(stride) or not all(type(n) is int and 0 <= n < 2**63 for n in (offset, *size, *stride)):
             raise ValueError("it has a tensor without numbers")
         count, held = _product(size), storage._size()
         last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-        if count and (last >= held or count > held):
+        if count and last >= held:
             raise ValueError("it has a tensor beyond its numbers")
         self.tensors += 1
-        self.shown += count * storage._element_size()
         if self.tensors > TENSORS:
-            raise ValueError(f"it has more than {TENSORS} tensors")
-        if self.shown > SHOWN * self.total + SLACK:
-            raise ValueError("its tensors share so many numbers that copies of them would not fit")
+            raise Beyond(f"it has more than {TENSORS} tensors")
+        shown = self.shown + count * storage._element_size()
+        if shown <= SHOWN * self.total + SLACK:
+            self.shown = shown
+            return True
+        if count > held:
+            return False
+        raise Beyond("its tensors share so many numbers that copies of them would not fit")
+
+
+def _texts(*values: Any) -> bool:
+    return all(isinstance(value, str | bytes) for value in values)
 
 
 def _product(size: Sequence[int]) -> int:
     count = 1
     for side in size:
         count *= side
-    return count
-
-
-def _leaves(key: Any, most: int = 1000) -> int:
-    """How many parts a key has, in all depths; `STEPS` for too many."""
-    count, waiting = 0, [key]
-    while waiting:
-        if (count := count + 1) > most:
-            return STEPS
-        found = waiting.pop()
-        waiting += found[:most] if isinstance(found, tuple) else ()
     return count
 
 
@@ -110,21 +118,13 @@ def check_classes(count: int, where: str) -> None:
 
 
 def check_size(size: int) -> None:
-    """Raise `ValueError` for bytes beyond the limit of weights."""
+    """Raise `Beyond` for bytes beyond the limit of weights."""
     if size > limit("weights_gib") * 2**30:
-        raise ValueError(f"{size / 2**30:.1f} GiB, and {variable('weights_gib')} sets the limit to "
-                         f"{limit('weights_gib')}")
+        raise Beyond(f"it has {size / 2**30:.1f} GiB, and {variable('weights_gib')} sets the limit to "
+                     f"{limit('weights_gib')}")
 
 
-def check_zip(file: zipfile.ZipFile, packed: int) -> int:
-    """Bytes that an archive of `packed` bytes unpacks to. Raises `ValueError` where that is too much."""
-    members = file.infolist()
-    total = sum(member.file_size for member in members)
-    if total > DENSE * packed + SLACK:
-        raise ValueError(f"its {packed / 2**20:.1f} MiB unpack to {total / 2**20:.0f}, which no weights do")
-    check_size(total)
-    if len(members) > 2 * TENSORS:
-        raise ValueError(f"it has {len(members)} parts")
-    if any(member.filename.endswith("data.pkl") and member.file_size > PICKLE for member in members):
-        raise ValueError(f"its description of the tensors is larger than {PICKLE // 2**20} MiB")
-    return total
+def check_pickle(size: int) -> None:
+    """Raise `Beyond` for more bytes than describe the tensors of any network."""
+    if size > PICKLE:
+        raise Beyond(f"what it has beside the numbers of its tensors is larger than {PICKLE // 2**20} MiB")

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from aiqvit.tasks.checkpoints.modules import whole_module
+from aiqvit.tasks.checkpoints.objects import Large
 
 State = dict[str, torch.Tensor]
 Found = tuple[State, tuple[str, ...]]  # weights, and the keys that lead to them
@@ -48,6 +49,13 @@ def passed_over(content: Any, path: str) -> list[str]:
     if not first or not isinstance(content, dict):
         return []
     return [str(key) for key in content if key in ORDER and key != first and _find(content[key], DEPTH - 1, {})]
+
+
+def large_in(content: Any, path: str) -> list[str]:
+    """Names of tensors beside the weights at `path` that show far more numbers than they have, and so were left out."""
+    for key in path.split(".") if path else ():
+        content = content.get(key) if isinstance(content, dict) else None
+    return [str(key) for key, value in content.items() if isinstance(value, Large)] if isinstance(content, dict) else []
 
 
 def _find(content: Any, depth: int, known: Known) -> Found | None:

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 
 import torch
 from aiqvit.tasks.checkpoints import inert
-from aiqvit.tasks.checkpoints.bounds import Allowance, check_size, check_zip
+from aiqvit.tasks.checkpoints.archives import check_directory, check_zip, unpacked
+from aiqvit.tasks.checkpoints.bounds import Allowance, Beyond, check_size
 from aiqvit.tasks.texts import expanded
 
 from aiqvit.interfaces import UserError
@@ -49,12 +50,14 @@ def read_file(path: str | Path) -> Any:
             check_size(size)
     except OSError as error:
         raise UserError(f"{where} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except Beyond as error:
         raise UserError(f"{where} is too large: {error}") from error
     try:
         return _read(path, start, size, where)
     except UserError:
         raise
+    except Beyond as error:
+        raise UserError(f"{where} is not read, because {error}: save model.state_dict() alone") from error
     except Exception as error:  # of the two libraries, whatever the file makes them raise
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise UserError(f"{where} cannot be read: there is not enough memory for it") from error
@@ -84,17 +87,20 @@ def _is_safetensors(start: bytes) -> bool:
 
 def _zip(path: Path, size: int, where: str) -> Any:
     try:
+        check_directory(path, size)
         with zipfile.ZipFile(path) as file:
-            names, unpacked = file.namelist(), check_zip(file, size)
+            names = file.namelist()
+            check_zip(file, size)
     except zipfile.BadZipFile as error:
         raise UserError(f"{where} cannot be read, it is cut off or damaged: {EXPECTED}") from error
     if any(name.endswith(".npy") for name in names):
         raise UserError(f"{where} holds NumPy arrays (.npz): convert it to safetensors first")
     if not any(name.endswith("data.pkl") for name in names):
         raise UserError(f"{where} is a zip archive and no torch file: unpack it first; {EXPECTED}")
-    if "constants.pkl" in torch._C.PyTorchFileReader(str(path)).get_all_records():
+    reader = torch._C.PyTorchFileReader(str(path))
+    if "constants.pkl" in reader.get_all_records():
         raise UserError(f"{where} is a TorchScript program, which would have to be run: save its state_dict()")
-    return _torch(path, Allowance(unpacked))
+    return _torch(path, Allowance(unpacked(reader, size)))
 
 
 class _Stream(io.FileIO):

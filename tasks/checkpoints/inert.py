@@ -3,7 +3,7 @@
 `torch.load(..., weights_only=True)` refuses a whole file for one `argparse.Namespace` beside the weights, for a
 dictionary of a class of its own, and for newer pickle protocols. Here a name in the file never leads to an import: it
 is one of `Unpickler.made`, which build tensors and containers, or it becomes an `Inert`, a dictionary that does nothing
-and holds what was stored. So whatever the file says, only functions of this module and of the tensor library's
+and holds what was stored. So whatever the file says, only functions of this package and of the tensor library's
 rebuilding run, and `aiqvit.tasks.checkpoints.bounds` says how much they may take.
 """
 
@@ -16,64 +16,26 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from aiqvit.tasks.checkpoints.bounds import Allowance
+from aiqvit.tasks.checkpoints.bounds import PICKLE, Allowance
+from aiqvit.tasks.checkpoints.objects import Inert, Large, Made, again, listed
 
 
-class Inert(dict):
-    """An object of a class that is not built here: `origin` names the class, the entries are what was stored of it."""
+class _Counted:
+    """A file whose reading is counted before it takes memory."""
 
-    origin = ""
-    __hash__ = object.__hash__
-    __eq__ = object.__eq__
+    def __init__(self, file: Any, allowance: Allowance) -> None:
+        self.file, self.count = file, allowance.read
 
-    def __init__(self, *arguments: Any, **_: Any) -> None:
-        """Called by the file with anything; a mapping given is kept."""
-        super().__init__(arguments[0] if arguments and isinstance(arguments[0], dict) else {})
+    def read(self, size: int) -> bytes:
+        """As many bytes as are there."""
+        self.count(size)
+        return self.file.read(size)
 
-    def __setstate__(self, state: Any) -> None:
-        """Keep attributes, of `__dict__` and of slots."""
-        for part in state if isinstance(state, tuple) else (state,):
-            if isinstance(part, dict):
-                self.update(part)
-
-    def __repr__(self) -> str:
-        """Without its entries, which may be in each other."""
-        return f"<{self.origin}>"
-
-    def __call__(self, *_: Any) -> Inert:
-        """What a stored function would have given: another one that does nothing."""
-        return Inert()
-
-    def append(self, item: Any) -> None:
-        """Take the part of a list and keep nothing."""
-
-    add = extend = append
-
-
-class _Made:
-    """A function that a file may call; it cannot be changed by the file."""
-
-    __slots__ = ("_make",)
-
-    def __init__(self, make: Callable) -> None:
-        object.__setattr__(self, "_make", make)
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._make(*arguments)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise pickle.UnpicklingError("it changes a function")
-
-
-def _again(function: Any, _kind: Any, arguments: Any, *_: Any) -> Any:
-    if not isinstance(function, _Made):
-        raise pickle.UnpicklingError("it has a tensor of an unknown kind")
-    return function(*arguments)
-
-
-def _listed(items: Any = ()) -> Any:
-    """A set's items as they are stored: a copy of each could be asked for a million times."""
-    return items if isinstance(items, list | tuple) else []
+    def readline(self) -> bytes:
+        """A line, or as much of a long one as may be read."""
+        line = self.file.readline(PICKLE)
+        self.count(len(line))
+        return line
 
 
 class Unpickler(pickle._Unpickler):
@@ -83,35 +45,38 @@ class Unpickler(pickle._Unpickler):
     """
 
     def __init__(self, file: Any, allowance: Allowance, **options: Any) -> None:
-        super().__init__(file, **options)
+        super().__init__(_Counted(file, allowance), **options)
         self.allowance = allowance
         self.made: dict[tuple[str, str], Callable] = {
             ("collections", "OrderedDict"): lambda *_: OrderedDict(),
             ("collections", "defaultdict"): lambda *_: {},
             ("collections", "Counter"): lambda *_: {},
             ("builtins", "dict"): lambda *_: {},
-            ("builtins", "set"): _listed,
-            ("builtins", "frozenset"): _listed,
-            ("torch", "Size"): _listed,
+            ("builtins", "set"): listed,
+            ("builtins", "frozenset"): listed,
+            ("torch", "Size"): listed,
             ("torch._utils", "_rebuild_tensor"): self._tensor,
             ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
             ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
             ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
-            ("torch._tensor", "_rebuild_from_type_v2"): _again,
+            ("torch._tensor", "_rebuild_from_type_v2"): again,
         }
 
     def find_class(self, module: str, name: str) -> Any:
         """A function of `made`, or a new class of inert objects."""
         module = {"__builtin__": "builtins"}.get(module, module)
+        if (module, name) == ("torch.storage", "UntypedStorage"):
+            return torch.UntypedStorage  # the kind of some numbers; nothing calls it
         if (module, name) in self.made:
-            return _Made(self.made[module, name])
+            return Made(self.made[module, name])
         self.allowance.step(100)  # a class is large
         return type("Inert", (Inert,), {"origin": f"{module}.{name}"})
 
-    def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:
+    def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor | Large:
         if not isinstance(storage, torch.storage.TypedStorage):
             raise pickle.UnpicklingError("it has a tensor without numbers")
-        self.allowance.view(storage, offset, size, stride)
+        if not self.allowance.view(storage, offset, size, stride):
+            return Large()
         return torch._utils._rebuild_tensor(storage, offset, tuple(size), tuple(stride))
 
     def load_binpersid(self) -> None:
@@ -130,14 +95,39 @@ class Unpickler(pickle._Unpickler):
         raise pickle.UnpicklingError("it has numbers without a size")
 
     def load_reduce(self) -> None:
-        """A call. What it may copy is counted."""
-        self.allowance.step(_size(self.stack[-1]) + sum(map(_size, self.stack[-1][:2])))
-        super().load_reduce()
+        """A call."""
+        arguments = self.stack.pop()
+        self.stack[-1] = self._called(self.stack[-1], arguments)
+
+    def load_obj(self) -> None:
+        """A call, in the oldest protocols."""
+        kind, *arguments = self.pop_mark()
+        self.append(self._called(kind, tuple(arguments)))
+
+    def load_inst(self) -> None:
+        """A call of a function that is named, in the oldest protocol."""
+        module, name = (self.readline()[:-1].decode("ascii") for _ in range(2))
+        arguments = tuple(self.pop_mark())  # which changes what `append` appends to
+        self.append(self._called(self.find_class(module, name), arguments))
 
     def load_newobj(self) -> None:
         """A new object."""
-        self.allowance.step(_size(self.stack[-1]))
-        super().load_newobj()
+        arguments, kind = self.stack.pop(), self.stack.pop()
+        new = isinstance(kind, type) and issubclass(kind, Inert)
+        self.append(self._called(kind, () if new else arguments))
+
+    def load_newobj_ex(self) -> None:
+        """A new object with arguments of a name."""
+        self.stack.pop()
+        self.load_newobj()
+
+    def _called(self, function: Any, arguments: Any) -> Any:
+        """What a function of `made` or an inert one gives. What it may copy is counted: containers, not text."""
+        inert = isinstance(function, Made | Inert) or (isinstance(function, type) and issubclass(function, Inert))
+        if not inert or not isinstance(arguments, tuple):
+            raise pickle.UnpicklingError("it calls what is no function")
+        self.allowance.step(len(arguments) + sum(map(_size, arguments[:3])))
+        return function(*arguments)
 
     def load_build(self) -> None:
         """The state of an object: kept of inert ones, passed over of dictionaries, refused of all others."""
@@ -150,26 +140,25 @@ class Unpickler(pickle._Unpickler):
 
     def load_setitem(self) -> None:
         """An entry of a dictionary."""
-        self.allowance.key(self.stack[-2])
-        self._check_dict(self.stack[-3])
-        super().load_setitem()
+        entry = self.stack[-2:]
+        del self.stack[-2:]
+        self._fill(entry)
 
     def load_setitems(self) -> None:
         """Entries of a dictionary."""
-        for key in self.stack[::2]:
-            self.allowance.key(key)
-        self._check_dict(self.metastack[-1][-1])
-        super().load_setitems()
-
-    def _check_dict(self, value: Any) -> None:
-        if not isinstance(value, dict):
-            raise pickle.UnpicklingError("it has entries of what is no dictionary")
+        self._fill(self.pop_mark())
 
     def load_dict(self) -> None:
         """A dictionary, in the oldest protocol."""
-        for key in self.stack[::2]:
-            self.allowance.key(key)
-        super().load_dict()
+        items = self.pop_mark()
+        self.append({})
+        self._fill(items)
+
+    def _fill(self, items: list) -> None:
+        """Entries whose keys are names. Others are passed over: hashing or showing a key may take for ever."""
+        if not isinstance(self.stack[-1], dict) or len(items) % 2:
+            raise pickle.UnpicklingError("it has entries of what is no dictionary")
+        self.stack[-1].update((k, v) for k, v in zip(items[::2], items[1::2], strict=True) if _is_name(k))
 
     def load_empty_set(self) -> None:
         """A set becomes a list."""
@@ -190,7 +179,11 @@ class Unpickler(pickle._Unpickler):
 
 
 def _size(value: Any) -> int:
-    return len(value) if isinstance(value, list | tuple | dict | str | bytes) else 1
+    return len(value) if isinstance(value, list | tuple | dict) else 1
+
+
+def _is_name(key: Any) -> bool:
+    return type(key) is str or (type(key) is int and -(2**31) <= key < 2**31)
 
 
 def _dispatch() -> dict[int, Callable]:
@@ -215,7 +208,10 @@ def reader(allowance: Allowance) -> SimpleNamespace:
             super().__init__(file, allowance, **options)
 
     def load(file: Any, **options: Any) -> Any:
-        allowance.last = Bounded(file, **options).load()
-        return allowance.last
+        found = Bounded(file, **options).load()
+        if isinstance(found, list | tuple) and not all(isinstance(key, str | bytes) for key in found):
+            raise pickle.UnpicklingError("it has numbers without a name")
+        allowance.last = found
+        return found
 
     return SimpleNamespace(__name__="inert", Unpickler=Bounded, load=load)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from aiqvit.tasks.checkpoints.bounds import NAME
-from aiqvit.tasks.checkpoints.inert import Inert
+from aiqvit.tasks.checkpoints.objects import Inert
 
 DEPTH, VISITS = 50, 1_000_000  # of a network that is stored as an object: modules in each other, what all of them have
 PARTS = ("_parameters", "_buffers", "_modules")
@@ -27,7 +27,7 @@ def whole_module(value: Any) -> dict[str, torch.Tensor]:
         for kind in PARTS[:2]:
             for name, tensor in _entries(module, kind):
                 if isinstance(tensor, torch.Tensor) and name not in gone:
-                    found[prefix + str(name)] = tensor
+                    found[prefix + name] = tensor
         for name, child in _entries(module, "_modules"):
             visit(child, f"{prefix}{name}.", depth + 1)
 
@@ -35,6 +35,8 @@ def whole_module(value: Any) -> dict[str, torch.Tensor]:
     return found
 
 
-def _entries(module: Inert, kind: str) -> list[tuple[Any, Any]]:
+def _entries(module: Inert, kind: str) -> list[tuple[str, Any]]:
+    """What a module has of a kind under names that a network has."""
     entries = module.get(kind)
-    return list(entries.items()) if isinstance(entries, dict) else []
+    named = entries.items() if isinstance(entries, dict) else ()
+    return [(name, value) for name, value in named if isinstance(name, str) and len(name) <= NAME]

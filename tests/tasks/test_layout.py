@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from aiqvit.tasks.imagenet import ImageNet
 from aiqvit.tasks.layout import find
+from aiqvit.tasks.pictures import UNREAD
 from PIL import Image
 
 from aiqvit.interfaces import UserError
@@ -125,6 +126,12 @@ def test_calibration_pictures_from_elsewhere(tmp_path):
     picture(tmp_path / "own" / "kinds" / "a.png")
     found = find(str(tmp_path / "data"), str(tmp_path / "own"))
     assert [p.name for p in found.train] == ["b.png", "a.png"]
+    (tmp_path / "file").write_text("")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    for wrong in ("file", "zero", "loop"):
+        with pytest.raises(UserError, match=f"{wrong}': it is no folder"):
+            find(str(tmp_path / "data"), str(tmp_path / wrong))
     for wrong, message in (("none", "there is no such folder"), ("data", "no pictures in it or in the folders in it")):
         with pytest.raises(UserError, match=message):
             find(str(tmp_path / "data"), str(tmp_path / wrong))
@@ -233,7 +240,7 @@ def test_it_is_printed_and_recorded(bench, imagenet, tmp_path, capsys):
     assert bench(data=str(root), method="fp32") == 0
     out = capsys.readouterr().out
     ignored = f"1 ignored (1 not a picture: .txt); the first: 'val/{WNIDS[0]}/notes.txt', not a picture: .txt"
-    why = f"val/{WNIDS[0]}/bad.png: not a picture that can be decoded"
+    why = f"val/{WNIDS[0]}/bad.png: {UNREAD}"
     assert f"imagenet: {ignored}\n" in out and f"({why})" in out
     (record,) = (json.loads(path.read_text()) for path in (tmp_path / "out" / "runs").iterdir())
     assert record["data"] == {"train": 12, "val": 16, "skipped": [f"val/{WNIDS[0]}/bad.png"], "why": why,

@@ -159,3 +159,48 @@ def test_a_library_that_crashes_costs_its_file_only(tmp_path, monkeypatch):
     for content in (deep, head + np.array([15, len(packed)], "<u4").tobytes() + packed, b"", head):
         (tmp_path / "meta.mat").write_bytes(content)
         refused(flat._map, "is not the devkit's meta.mat", tmp_path / "meta.mat")
+
+
+# Lists beyond what any data set has, and entries that would count twice
+
+
+def test_more_lines_than_any_list_has(modelnet, tmp_path):
+    (modelnet / "modelnet40_train.txt").write_text("a\n" * 200_001)
+    refused(ModelNet40, "train.txt' has more than 200000 lines: expected a shape", str(modelnet))
+    (modelnet / "modelnet40_shape_names.txt").write_text("\x85".join(map(str, range(100_002))), "utf-8")
+    refused(ModelNet40, "names.txt' has more than 100000 lines", str(modelnet))
+    (tmp_path / "classes.txt").write_text("\n" * 100_001)
+    refused(read_list, "classes.txt' has more than 100000 lines", tmp_path / "classes.txt")
+    (tmp_path / flat.TRUTH).write_text("\n" * 2_000_001)
+    refused(flat.answers, "has more than 2000000 lines", [tmp_path])
+    (tmp_path / flat.TABLE).write_text("\n" * 2_000_001)
+    refused(flat.answers, "has more than 2000000 lines", [tmp_path])
+
+
+def test_more_entries_than_any_list_has(shapenet):
+    path = shapenet / "train_test_split" / "shuffled_train_file_list.json"
+    for text in ('"1/b",' * 200_001 + '"1/b"', "[]," * 200_001 + "[]"):
+        path.write_text(f"[{text}]")
+        refused(ShapeNetPart, "train_file_list.json' has more than 200000 entries", str(shapenet))
+
+
+def test_lines_of_a_table(tmp_path):
+    path = tmp_path / flat.TABLE
+    lines = ["ImageId,PredictionString", "", 'a,"n00000001 1 2 3 4"', "b,n00000002 " + "1 2 3 4 " * 1000]
+    path.write_text("\n".join(lines))
+    assert flat.answers([tmp_path])[0] == {"a": "n00000001", "b": "n00000002"}
+    path.write_text("\n".join([*lines, "c," + "," * 10_000]))
+    refused(flat.answers, "line 5 is longer than 10000 characters", [tmp_path])
+    path.write_text("\n".join([*lines, 'c,"n00000001', '1 2"']))
+    refused(flat.answers, "line 6: expected a picture, a comma and its class", [tmp_path])
+    path.write_text("")
+    refused(flat.answers, "expected a first line with the columns", [tmp_path])
+
+
+def test_shapes_that_are_listed_twice(modelnet, shapenet):
+    path = modelnet / "modelnet40_test.txt"
+    path.write_text("xbox_0004\nxbox_0005\nxbox/xbox_0004.txt\n")
+    refused(ModelNet40, "test.txt' names 'xbox/xbox_0004.txt' twice: it would count twice", str(modelnet))
+    path = shapenet / "train_test_split" / "shuffled_val_file_list.json"
+    path.write_text(json.dumps(["shape_data/02773838/shape3", "x/02773838/shape3.txt"]))
+    refused(ShapeNetPart, "val_file_list.json' names 'x/02773838/shape3.txt' twice", str(shapenet))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from aiqvit.tasks.pictures import SUFFIXES, as_rgb, reason
+from aiqvit.tasks.pictures import SUFFIXES, UNREAD, as_rgb, reason
 from PIL import Image
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -62,7 +62,7 @@ def test_reasons_are_short(tmp_path):
     (tmp_path / "a.png").write_text("no picture")
     with pytest.raises(Exception) as caught:
         Image.open(tmp_path / "a.png")
-    assert reason(caught.value) == "not a picture that can be decoded"
+    assert reason(caught.value) == UNREAD
     assert reason(FileNotFoundError(2, "No such file or directory")) == "No such file or directory"
     assert reason(ValueError()) == "ValueError"
 
@@ -78,4 +78,4 @@ def test_the_task_reads_sixteen_bits_as_eight(tmp_path):
     samples = [(tmp_path / name, i) for i, name in enumerate(("a.png", "b.tif", "c.png"))]
     ((images, labels),) = Loader(to_tensor, False, broken, lambda path: path.name).batches(samples, 3)
     assert labels.tolist() == [0, 1] and (images[0] == images[1]).all() and images[0].max() == 1
-    assert broken == {"c.png": "not a picture that can be decoded"}
+    assert broken == {"c.png": UNREAD}

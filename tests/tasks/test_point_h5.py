@@ -70,3 +70,15 @@ def test_wrong_hdf5_files_are_named(h5, monkeypatch):
 
 
 # odd points
+
+
+def test_hdf5_files_that_hold_too_much_or_are_named_twice(h5, monkeypatch):
+    (h5 / "link.h5").symlink_to(h5 / "ply_data_train0.h5")
+    (h5 / "train_files.txt").write_text("ply_data_train0.h5\nlink.h5\n")
+    with pytest.raises(UserError, match="train_files.txt' names 'link.h5' twice: its shapes would count twice"):
+        ModelNet40(str(h5))
+    (h5 / "train_files.txt").write_text("ply_data_train0.h5\nply_data_test0.h5\n")
+    assert ModelNet40(str(h5)).train_images == 10
+    monkeypatch.setattr("aiqvit.tasks.point_h5.ENTRIES", 9)
+    with pytest.raises(UserError, match="train_files.txt': its files hold more than 9 shapes"):
+        ModelNet40(str(h5))

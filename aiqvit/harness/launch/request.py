@@ -89,10 +89,13 @@ class Request:
                             f"{THREADS_A_CORE * cores} in all, {THREADS_A_CORE} times the cores of this machine")
 
     def _check_weights(self) -> None:
-        if self.weights is not None and Path(self.weights).is_dir():
+        if self.weights is None or Path(self.weights).is_file():
+            return
+        if Path(self.weights).is_dir():
             raise UserError(f"--weights {self.weights!r} is a folder: give the file in it, such as model.safetensors")
-        if self.weights is not None and not Path(self.weights).is_file():
-            raise UserError(missing("weights file", self.weights))
+        if os.path.lexists(self.weights):
+            raise UserError(f"--weights {self.weights!r} is no regular file: a pipe, a device, or a link to nothing")
+        raise UserError(missing("weights file", self.weights))
 
     def _check_launcher(self) -> None:
         if self.launcher not in ("local", "ray"):

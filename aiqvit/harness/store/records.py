@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,12 @@ class Store:
     def __init__(self, out: str | Path) -> None:
         """Nothing is created before the first write."""
         self.folder, self.partial = Path(out) / "runs", Path(out) / "partial"
+
+    def check(self) -> None:
+        """Raise `UserError` when the folder, or one that it is to be made in, is something else. Creates nothing."""
+        place = next(place for place in (self.folder, *self.folder.parents) if os.path.lexists(place))
+        if not place.is_dir():
+            raise UserError(f"cannot write to {str(self.folder)!r}: {str(place)!r} is no folder")
 
     def prepare(self) -> None:
         """Make the folder and check that it can be written, before hours of work. Raises `UserError` if not."""

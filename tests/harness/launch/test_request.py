@@ -1,5 +1,6 @@
 """What the command line means."""
 
+import os
 import types
 
 import pytest
@@ -122,3 +123,18 @@ def test_a_fault_of_our_own_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(TASKS.get("imagenet"), "__init__", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         Request().open_task("imagenet")
+
+
+def test_weights_that_are_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name, target in (("loop", "loop"), ("zero", "/dev/zero"), ("gone", "nothing")):
+        (tmp_path / name).symlink_to(target)
+    for name in ("pipe", "loop", "zero", "gone"):
+        with pytest.raises(UserError, match=f"--weights '.*{name}' is no regular file: a pipe, a device, or a link"):
+            Request(weights=str(tmp_path / name)).check()
+    with pytest.raises(UserError, match="is a folder: give the file in it"):
+        Request(weights=str(tmp_path)).check()
+    with pytest.raises(UserError, match="weights file '.*pip' does not exist: did you mean '.*pipe'"):
+        Request(weights=str(tmp_path / "pip")).check()
+    (tmp_path / "file").write_text("")
+    Request(weights=str(tmp_path / "file")).check()

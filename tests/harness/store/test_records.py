@@ -191,3 +191,19 @@ def test_changed_since_needs_both_hashes():
 def test_numbers_that_are_not_finite_come_back(tmp_path):
     Store(tmp_path).write(sealed(RECORD | {"metrics": {"top1": float("nan"), "images": 3}}))
     assert Store(tmp_path).read(RUN)["metrics"]["top1"] != Store(tmp_path).read(RUN)["metrics"]["top1"]
+
+
+def test_what_is_no_folder_is_told_before_anything_is_written(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "file").write_text("")
+    for name in ("pipe", "loop", "zero", "file", "file/deeper"):
+        with pytest.raises(UserError, match=f"cannot write to '.*': '.*{name.partition('/')[0]}' is no folder"):
+            Store(tmp_path / name).check()
+    Store(tmp_path / "new" / "deep").check()
+    Store(tmp_path).check()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to("out")
+    Store(tmp_path / "link").check()
+    assert not (tmp_path / "new").exists() and not list((tmp_path / "out").iterdir())

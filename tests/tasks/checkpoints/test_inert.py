@@ -77,6 +77,9 @@ def test_settings_beside_the_weights_do_no_harm(tmp_path, options):
     torch.save({"args": settings(), "state_dict": STATE, "epoch": 3}, tmp_path / "a.pth", **options)
     state = read_state(tmp_path / "a.pth")
     assert state.keys() == STATE.keys() and all(torch.equal(state[k], STATE[k]) for k in STATE)
+    settings_read = read_file(tmp_path / "a.pth")["args"]
+    assert settings_read["namespace"]["lr"] == 1e-3 and settings_read["config"]["a"]["b"] == 1
+    assert settings_read["slots"]["x"] == 1 and settings_read["keys"] == {}
 
 
 def test_each_setting_alone(tmp_path):
@@ -180,3 +183,21 @@ def test_what_is_no_weights_file_is_said(tmp_path):
         read_file(tmp_path)
     with pytest.raises(UserError, match="does not exist"):
         read_file(tmp_path / "nowhere.pth")
+
+
+@pytest.mark.parametrize("options", [{}, {"pickle_protocol": 5}, {"_use_new_zipfile_serialization": False}])
+def test_much_beside_the_weights(tmp_path, options):
+    beside = {"prototypes": np.random.default_rng(0).integers(0, 256, 6_000_000, np.uint8), "log": "x" * 6_000_000,
+              "grid": {(i, j): (i, j) for i in range(60) for j in range(60)}, "mask": torch.zeros(1).expand(100)}
+    torch.save({"model": STATE, **beside}, tmp_path / "a.pth", **options)
+    state = read_state(tmp_path / "a.pth")
+    assert state.keys() == STATE.keys() and all(torch.equal(state[k], STATE[k]) for k in STATE)
+
+
+@pytest.mark.parametrize("value", [
+    torch.zeros(3).to(torch.float8_e4m3fn), torch.zeros(3, dtype=torch.uint16), torch.eye(3).to_sparse(),
+    torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8), torch.zeros(3, dtype=torch.complex64)])
+def test_tensors_of_other_kinds_beside_the_weights(tmp_path, value):
+    torch.save({"model": STATE, "x": {"q": value}}, tmp_path / "a.pth")
+    state = read_state(tmp_path / "a.pth")
+    assert state.keys() == STATE.keys() and all(torch.equal(state[k], STATE[k]) for k in STATE)
