@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from functools import cache
 from importlib import import_module
@@ -97,7 +98,7 @@ def imported(target: str) -> Any:
     What the module prints meanwhile is kept from standard output; its first line is said.
     """
     module, _, attribute = target.partition(":")
-    out, err = _Held(sys.stdout), _Held(sys.stderr)
+    out, err, folder = _Held(sys.stdout), _Held(sys.stderr), _folder()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):  # type: ignore[type-var]
             found = import_module(module)
@@ -109,10 +110,20 @@ def imported(target: str) -> Any:
         raise UserError(f"{target!r} cannot be imported: {reason(error)}") from error
     finally:
         printed = out.released() + err.released()
+        if folder and folder != _folder():  # relative paths of the command line count from there
+            os.chdir(folder)
     if lines := printed.strip().splitlines():
         more = f" (and {len(lines) - 1} more lines)" if len(lines) > 1 else ""
         say(f"{target!r} printed while it was imported: {line(lines[0])[:LONGEST]}{more}")
     return found
+
+
+def _folder() -> str:
+    """The current folder; empty when it was deleted."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
 
 
 class _Held:

@@ -120,6 +120,14 @@ def test_what_a_good_one_prints_is_one_line_and_later_goes_where_it_should(regis
     assert capsys.readouterr().err == "later\n"
 
 
+def test_the_current_folder_and_the_streams_stay(registries, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    install(tmp_path, "third", f"import os, sys\nos.chdir('/')\nsys.stdout.close()\n{GOOD}", {"third": "third:X"})
+    assert registries()[0].get("third").title and os.getcwd() == str(tmp_path)
+    print("still here")
+    assert capsys.readouterr().out == "still here\n"
+
+
 def test_a_grid_of_a_taken_name_is_left_out(registries, tmp_path, capsys):
     install(tmp_path, "third", method('title = "T"\ngrids = {"table6": ("images=3",)}'), {"third": "third:X"})
     registries()
