@@ -64,7 +64,9 @@ _EXPECTED = {
 
 def _read(key: str, values: list[Any]) -> tuple[str, Any]:
     """timm's name and the value; None for a wrong one."""
-    with contextlib.suppress(ValueError, TypeError, OverflowError, RuntimeError):  # the last of tensors
+    with contextlib.suppress(ValueError, TypeError, OverflowError, IndexError, RuntimeError):  # the last of tensors
+        if any(isinstance(v, bool) for v in values):  # which Python takes for 1
+            return key, None
         if key in ("mean", "std"):
             numbers = [float(v) for v in values]
             good = len(numbers) in (1, 3) and all(0 <= n <= 1 and (n > 0 or key == "mean") for n in numbers)

@@ -163,3 +163,10 @@ def test_a_set_whose_items_hash_for_ever_costs_nothing(tmp_path):
 
     torch.save({"state_dict": {"a": torch.zeros(2)}, "args": Set(), "crop_pct": 0.9}, tmp_path / "w.pth")
     assert transforms.of_weights(tmp_path / "w.pth", MODEL) == ({"crop_pct": 0.9}, "the weights file")
+
+
+@pytest.mark.parametrize("key", ["mean", "std", "crop_pct", "input_size", "interpolation"])
+@pytest.mark.parametrize("value", [[], [[]], {}, "", "x", 1e308, -1, [None], [10**400], True])
+def test_values_that_make_no_sense_are_left_out(tmp_path, key, value):
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {key: value, "crop_mode": "center"}}))
+    assert transforms.of_weights(tmp_path / "w.safetensors", MODEL)[0].get(key) is None
