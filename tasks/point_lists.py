@@ -81,7 +81,8 @@ def _classes(path: Path) -> tuple[str, ...]:
 
 
 def _shapes(root: Path, name: str, classes: Sequence[str]) -> list[Shape]:
-    labels, shapes, seen = {name: index for index, name in enumerate(classes)}, [], set()
+    labels = {name: index for index, name in enumerate(classes)}
+    shapes: dict[Path, Shape] = {}
     for entry in read_list(root / name, WHAT):
         path = Path(entry.replace("\\", "/"))
         stem = path.stem if path.suffix in SUFFIXES else path.name
@@ -95,8 +96,11 @@ def _shapes(root: Path, name: str, classes: Sequence[str]) -> list[Shape]:
         if not is_file(found):
             missing = str(root / family / file)
             raise UserError(f"{str(root / name)!r} names {entry!r}, but there is no file {missing!r}")
-        if found in seen:
-            raise UserError(f"{str(root / name)!r} names {entry!r} twice: it would count twice")
-        seen.add(found)
-        shapes.append(Shape(found, labels[family]))
-    return shapes
+        add_once(shapes, Shape(found, labels[family]), root / name, entry)
+    return list(shapes.values())
+
+
+def add_once(shapes: dict[Path, Shape], shape: Shape, listing: Path, entry: str) -> None:
+    """Add a shape that an entry of a list names. Raises `UserError` for one that is there: it would count twice."""
+    if shapes.setdefault(shape.path, shape) is not shape:
+        raise UserError(f"{str(listing)!r} names {entry!r} twice: it would count twice")

@@ -14,7 +14,7 @@ import torch
 from aiqvit.tasks.mini import solids
 from aiqvit.tasks.models.point_transformer import PointSegmenter
 from aiqvit.tasks.part_labels import CATEGORIES, OFFICIAL, categories, found_labels
-from aiqvit.tasks.point_lists import Shape
+from aiqvit.tasks.point_lists import Shape, add_once
 from aiqvit.tasks.points import PointTask, class_means
 from aiqvit.tasks.texts import LONGEST, MOST, is_file, read_json
 from torch import Tensor
@@ -105,7 +105,7 @@ def _shapes(root: Path, split: str, folders: dict[str, int]) -> list[Shape]:
         raise UserError(f"{str(path)!r} has an entry of more than {LONGEST} characters: expected {what}")
     if not listed:
         raise UserError(f"{str(path)!r} is empty: expected {what}")
-    shapes, seen = [], set()
+    shapes: dict[Path, Shape] = {}
     for entry in listed:
         *_, folder, name = PurePosixPath(entry.replace("\\", "/")).parts
         if folder not in folders:
@@ -113,11 +113,8 @@ def _shapes(root: Path, split: str, folders: dict[str, int]) -> list[Shape]:
         file = root / folder / f"{name.removesuffix('.txt')}.txt"
         if not is_file(file):
             raise UserError(f"{str(path)!r} names {entry!r}, but there is no file {str(file)!r}{_hint(root, folder)}")
-        if file in seen:
-            raise UserError(f"{str(path)!r} names {entry!r} twice: it would count twice")
-        seen.add(file)
-        shapes.append(Shape(file, folders[folder]))
-    return shapes
+        add_once(shapes, Shape(file, folders[folder]), path, entry)
+    return list(shapes.values())
 
 
 def _hint(root: Path, folder: str) -> str:

@@ -32,8 +32,8 @@ ALLOWED = {
                            "aiqvit.registry"),
     "aiqvit.tasks": ("aiqvit.tasks", "aiqvit.interfaces", "aiqvit.registry", "aiqvit.io", "aiqvit.quant.products",
                      "aiqvit.quant.anatomy", "aiqvit.families.family"),  # the last two for families of a task's own
-    "aiqvit.harness.identity": ("aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.io", "aiqvit.__version__",
-                                "aiqvit.ENGINE_VERSION"),
+    "aiqvit.harness.identity": ("aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.io", *SETTINGS,
+                                "aiqvit.__version__", "aiqvit.ENGINE_VERSION"),
     "aiqvit.harness.store": ("aiqvit.harness.store", "aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.io"),
     "aiqvit.harness.run": ("aiqvit.harness.run", "aiqvit.harness.store", "aiqvit.harness.identity",
                            "aiqvit.families.opening", "aiqvit.quant.card", "aiqvit.quant.coverage",

@@ -7,8 +7,8 @@ import os
 from aiqvit.interfaces import UserError
 
 LIMITS = {  # name: (bound, what it bounds); the variable is AIQVIT_MAX_ and the name in capitals
-    "text_mib": (64, "MiB of a text file: records, lists, tables, TOML"),
-    "annotations_mib": (64, "MiB of a file of annotations"),
+    "text_mib": (48, "MiB of a text file: records, lists, tables, TOML"),
+    "annotations_mib": (48, "MiB of a file of annotations"),
     "weights_gib": (16, "GiB that a weights file takes unpacked"),
     "megapixels": (100, "million pixels of a picture"),
 }

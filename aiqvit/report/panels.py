@@ -122,6 +122,7 @@ def finished(axes: Mapping[Any, Any], remark: str = "") -> Any:
     for ax in axes.values():
         ax.grid(alpha=0.3)
         ax.set_axisbelow(True)
+        ax.title.set_fontsize(min(12, 330 / max(len(ax.get_title()), 1)))  # a long one ends at its panel's edge
         line = ax.get_subplotspec().rowspan.start
         if line in labelled:
             ax.set_ylabel("")

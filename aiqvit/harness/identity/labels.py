@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from aiqvit.settings import typed
+
 BITS = "bits:"  # how settings begin that go over the bits of single roles or layers; they have no default
 INPUTS = "inputs:"  # how settings begin that are the task's, see `Subject.inputs`; tables do not show them
 
@@ -18,24 +20,16 @@ def label(title: str, settings: Mapping[str, Any], defaults: Mapping[str, Any], 
 def variant(settings: Mapping[str, Any], defaults: Mapping[str, Any], leave_out: Collection[str] = ()) -> str:
     """`dfq=off,rank=20`: the settings that differ, and bits of layers, in order, as they are typed."""
     shown = {*differing(settings, defaults), *(name for name in settings if name.startswith(BITS))}
-    return ",".join(f"{name}={_typed(settings[name])}" for name in settings if name in shown and name not in leave_out)
+    return ",".join(f"{name}={typed(settings[name])}" for name in settings if name in shown and name not in leave_out)
 
 
 def differing(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that have a default and another value."""
     return {name: value for name, value in settings.items()
-            if name in defaults and _typed(value) != _typed(defaults[name])}
+            if name in defaults and typed(value) != typed(defaults[name])}
 
 
 def inputs(settings: Mapping[str, Any]) -> str:
     """`transform=crop 0.9`: how samples are prepared, where that is not the usual way; otherwise empty."""
-    return ",".join(f"{name.removeprefix(INPUTS)}={_typed(value)}" for name, value in settings.items()
+    return ",".join(f"{name.removeprefix(INPUTS)}={typed(value)}" for name, value in settings.items()
                     if name.startswith(INPUTS))
-
-
-def _typed(value: Any) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, list | tuple):  # a tuple here is a list in JSON
-        return ",".join(map(_typed, value))
-    return "none" if value is None else str(value)
