@@ -26,6 +26,8 @@ ALLOWED = {
     "aiqvit.recon": ("aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
     "aiqvit.method": ("aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
     "aiqvit.baselines": ("aiqvit.baselines", "aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
+    "aiqvit.deploy.rebuild": ("aiqvit.deploy", "aiqvit.registry", "aiqvit.interfaces"),
+    "aiqvit.deploy": ("aiqvit.deploy", "aiqvit.families", "aiqvit.io", "aiqvit.__version__", *UP_TO_TRANSFORMS),
     "aiqvit.guard": ("aiqvit.interfaces", "aiqvit.io", "aiqvit.plugins", "aiqvit.settings"),
     "aiqvit.io": ("aiqvit.io", "aiqvit.interfaces"),
     "aiqvit.tasks.train": ("aiqvit.tasks", "aiqvit.guard", "aiqvit.bounds", "aiqvit.interfaces", "aiqvit.io",
@@ -45,11 +47,16 @@ ALLOWED = {
                       "aiqvit.io"),
 }
 ONLY_IN = {
-    "timm": ("aiqvit.tasks", "aiqvit.families", "aiqvit.speed"),  # where its modules are built or replaced
+    "timm": ("aiqvit.tasks", "aiqvit.families", "aiqvit.speed", "aiqvit.deploy.rebuild"),  # where its modules are built or replaced
     "mmdet": ("aiqvit.tasks",),
     "mmcv": ("aiqvit.tasks",),
     "mmengine": ("aiqvit.tasks",),
     "pandas": ("aiqvit.report",),
+    "onnx": ("aiqvit.deploy",),
+    "onnx_ir": ("aiqvit.deploy",),
+    "onnxscript": ("aiqvit.deploy",),
+    "onnxruntime": ("aiqvit.deploy",),
+    "openvino": ("aiqvit.deploy",),
     "ray": ("aiqvit.harness.launch.ray",),
     "matplotlib": ("aiqvit.report", "aiqvit.figures"),
     "jinja2": ("aiqvit.report",),

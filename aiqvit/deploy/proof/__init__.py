@@ -1,0 +1,1 @@
+"""What proves an export: integer kernels counted, layers compared one by one, size and latency measured."""
