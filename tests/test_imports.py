@@ -47,7 +47,7 @@ ALLOWED = {
                       "aiqvit.io"),
 }
 ONLY_IN = {
-    "timm": ("aiqvit.tasks", "aiqvit.families", "aiqvit.speed", "aiqvit.deploy.rebuild"),  # where its modules are built or replaced
+    "timm": ("aiqvit.tasks", "aiqvit.families", "aiqvit.speed", "aiqvit.deploy.rebuild"),  # builds or replaces its modules
     "mmdet": ("aiqvit.tasks",),
     "mmcv": ("aiqvit.tasks",),
     "mmengine": ("aiqvit.tasks",),
