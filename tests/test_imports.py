@@ -47,7 +47,7 @@ ALLOWED = {
                       "aiqvit.io"),
 }
 ONLY_IN = {
-    "timm": ("aiqvit.tasks", "aiqvit.families", "aiqvit.speed", "aiqvit.deploy.rebuild"),  # builds or replaces its modules
+    "timm": ("aiqvit.tasks", "aiqvit.families", "aiqvit.speed", "aiqvit.deploy.rebuild"),  # uses its modules
     "mmdet": ("aiqvit.tasks",),
     "mmcv": ("aiqvit.tasks",),
     "mmengine": ("aiqvit.tasks",),
