@@ -83,6 +83,7 @@ class Subject:
     bit_rules: Mapping[str, str] = field(default_factory=dict)  # bits of single roles or layers (`aiqvit.quant.policy`)
     inputs: Mapping[str, str] = field(default_factory=dict)  # how samples are prepared, where that is not the usual way
     notes: tuple[str, ...] = ()  # what was chosen and changed to make the weights fit, a sentence each; recorded
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # makes the network again (`aiqvit.deploy.rebuild`)
 
 
 @dataclass(frozen=True)
@@ -233,6 +234,18 @@ class Task(ABC):
     @abstractmethod
     def load(self, model: str, weights: str | None = None) -> Subject:
         """Build a model with its trained weights. Raises `UserError` for an unknown name or weights that do not fit."""
+
+    @classmethod
+    def rebuild(cls, recipe: Mapping[str, Any]) -> nn.Module:
+        """The network of a `Subject.recipe` whose `builder` is this task, with random weights; reads no data."""
+        raise ValueError(f"the task {cls.name!r} builds no network without its weights")
+
+    def take(self, subject: Subject) -> Subject:
+        """A subject whose network comes from a file of its own, not from `load`, ready for `evaluate`.
+
+        Raises `UserError` where it does not fit the data.
+        """
+        return subject
 
     @abstractmethod
     def calibration(self, subject: Subject, images: int, seed: int, explicit: bool = False) -> list[Batch]:
