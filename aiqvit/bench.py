@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add("--format", help="tables to write: comma list of md, csv, tex (default: all)")
     add("--save-images", type=number(Count), metavar="N",
         help="draw what fp32 and each new run predict on N images (coco)")
+    add("--keep-models", action="store_true", help="keep each quantized model as a packed file in OUT/models")
     add("--units", action="store_true", help="print what each method did to each unit: losses, ranks, intervals")
     add("--partial", action="store_true", help="take models of which parts stay in full precision; tables mark them")
     add("--force", action="store_true", help="run again what is finished")

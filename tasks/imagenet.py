@@ -18,6 +18,7 @@ from aiqvit.tasks.folders import Sample
 from aiqvit.tasks.images import Loader
 from aiqvit.tasks.layout import find as find_layout
 from aiqvit.tasks.mini import check_home
+from aiqvit.tasks.ranks import accuracy, ranks
 from aiqvit.tasks.timm_models import PAPER, TAGS, check_timm_name, fitted
 from aiqvit.tasks.weights import checksum, hub_file, load_state, read_checkpoint
 from timm.data import resolve_data_config
@@ -188,7 +189,7 @@ class ImageNet(Task):
         """`top1` and `top5` in percent, `images` evaluated, `skipped` broken; `limit` takes evenly spaced images."""
         samples = self._evaluated(limit)
         model = model.to(device).eval()
-        loader, ranks, outputs = self._loader(subject), [], None
+        loader, found, outputs = self._loader(subject), [], None
         steps = -(-len(samples) // batch_size)
         for images, labels in progress(loader.batches(samples, batch_size), "evaluate", total=steps):
             logits = model(images.to(device)).float().cpu()  # (B, classes)
@@ -197,14 +198,11 @@ class ImageNet(Task):
             if outputs is None:
                 outputs = torch.tensor(self._layout.classes.outputs(logits.shape[1], subject.name))
             labels = outputs[labels]
-            own = logits.gather(1, labels[:, None])  # (B, 1)
-            tied = (logits == own) & (torch.arange(logits.shape[1]) < labels[:, None])  # or equal outputs score
-            ranks.append(((logits > own) | tied).sum(1))  # how many classes come before the right one
-        if not ranks:
+            found.append(ranks(logits, labels))
+        if not found:
             raise UserError(f"none of the {len(samples)} validation images can be read: {self._why()}")
-        rank = torch.cat(ranks)
-        top1, top5 = (100 * (rank < k).double().mean().item() for k in (1, 5))
-        return {"top1": top1, "top5": top5, "images": len(rank), "skipped": len(samples) - len(rank)}
+        rank = torch.cat(found)
+        return {**accuracy(rank), "images": len(rank), "skipped": len(samples) - len(rank)}
 
     def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
         """See `Task`. What takes the place of a broken picture in a draw counts by its name only."""

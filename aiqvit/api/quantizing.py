@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from aiqvit.api.data import Data, batches, check_input
+from aiqvit.api.devices import place
 from aiqvit.deploy.info import ATTRIBUTE, Info, attach
 from aiqvit.deploy.rebuild import recipe_of
 from aiqvit.families.family import find
@@ -53,8 +54,8 @@ def quantize(model: nn.Module, data: Data, method: str = "aiqvit", bits: str = "
 
     Raises `UserError` for what cannot be done and `Diverged` where a loss is not finite.
     """
-    choice, place = _choice(method, settings), _place(device)
-    preset = _preset(preset, place)
+    choice, where = _choice(method, settings), place(device)
+    preset = _preset(preset, where)
     if not isinstance(model, nn.Module):
         raise UserError(f"model is a {type(model).__name__}: expected a torch.nn.Module")
     if hasattr(model, ATTRIBUTE):
@@ -62,8 +63,8 @@ def quantize(model: nn.Module, data: Data, method: str = "aiqvit", bits: str = "
     built, widths = choice.build(preset), Bits.parse(str(bits))
     given = batches(data, built.images)
     recipe, home = recipe_of(model), next((p.device for p in model.parameters()), torch.device("cpu"))
-    net = copy.deepcopy(model).float().eval().requires_grad_(False).to(place)
-    given = [batch.to(place) for batch in given]
+    net = copy.deepcopy(model).float().eval().requires_grad_(False).to(where)
+    given = [batch.to(where) for batch in given]
     check_input(net, given[0])
     rules = choice.bit_rules | keeping(net, keep)
     check(net, lambda copied: copied(given[0][:1]), type(model).__name__, partial)
@@ -121,19 +122,10 @@ def _choice(method: str, settings: Mapping[str, Any]) -> MethodSpec:
     return choice
 
 
-def _preset(preset: str | None, place: str) -> str:
+def _preset(preset: str | None, device: str) -> str:
     if preset not in (None, *PRESETS):
         raise UserError(f"preset {preset!r}: expected one of {', '.join(PRESETS)}")
-    return preset or ("quick" if place == "cpu" else "paper")
-
-
-def _place(device: str) -> str:
-    wanted = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else str(device)
-    try:
-        torch.empty(0, device=wanted)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {wanted!r}: {str(error).splitlines()[0]}; give cpu, cuda or cuda:0") from error
-    return wanted
+    return preset or ("quick" if device == "cpu" else "paper")
 
 
 def _settings(built: Method, rules: Mapping[str, str]) -> dict[str, Any]:

@@ -74,14 +74,22 @@ def build(recipe: Recipe, tensors: Mapping[str, Tensor], path: Path) -> nn.Modul
         raise UserError(f"{str(path)!r} holds a network that nothing builds by name: hand over a fresh instance of it, "
                         "load(path, model)")
     try:
-        with torch.device("meta"):
-            needed = sum(value.numel() for value in made(recipe).state_dict().values())
+        needed = sum(value.numel() for value in sketch(recipe).state_dict().values())
         held = sum(value.numel() * (8 if value.dtype == torch.uint8 else 1) for value in tensors.values())
         if needed > 2 * held + 10**6:
             raise UserError(f"its network has {needed} numbers, but the file holds {held}")
         return made(recipe).eval()
     except (ValueError, TypeError, KeyError, RuntimeError, AssertionError, AttributeError) as error:
         raise UserError(f"cannot build the network of {str(path)!r}: {error}") from error
+
+
+def sketch(recipe: Recipe) -> nn.Module:
+    """The network of a recipe without memory for its weights, where its builder can do that."""
+    try:
+        with torch.device("meta"):
+            return made(recipe)
+    except RuntimeError:  # MMDetection's builders compute with values
+        return made(recipe)
 
 
 def made(recipe: Recipe) -> nn.Module:
