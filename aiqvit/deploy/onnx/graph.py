@@ -1,0 +1,92 @@
+"""What is done to the exporter's graph: values get their names, and what nobody reads is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from aiqvit.deploy.onnx.ops import DOMAIN
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+BATCH = "batch"
+
+
+def name_values(model: ir.Model) -> None:
+    """Remove every `Tap` (see `aiqvit.deploy.onnx.ops`); its input gets its name.
+
+    A value that has a name already, such as an input of the graph, is passed on under the second one by an Identity.
+    """
+    import onnx_ir as ir
+
+    graph, used = model.graph, set()
+    for node in list(graph):
+        if node.op_type != "Tap":
+            continue
+        value, output, name = node.inputs[0], node.outputs[0], node.attributes["name"].as_string()
+        name = _unused(name, used)
+        fixed = value.producer() is None or value.name in used or output.is_graph_output()
+        if value.producer() is None or value.name in used:
+            value = _identity(graph, node, value, name)
+        value.name = name
+        used.add(name)
+        if fixed and output.is_graph_output():
+            graph.outputs[graph.outputs.index(output)] = _identity(graph, node, value, output.name)
+        ir.convenience.replace_all_uses_with(output, value)
+        graph.remove(node, safe=True)
+
+
+def _unused(name: str, used: set[str]) -> str:  # a layer that is called again
+    turn = 2
+    while (numbered := name if turn == 2 and name not in used else f"{name}@{turn}") in used:
+        turn += 1
+    return numbered
+
+
+def _identity(graph: ir.Graph, before: ir.Node, value: ir.Value, name: str) -> ir.Value:
+    import onnx_ir as ir
+
+    node = ir.node("Identity", [value])
+    node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = name, value.type, value.shape
+    graph.insert_before(before, node)
+    return node.outputs[0]
+
+
+def clean(model: ir.Model, properties: Mapping[str, str]) -> None:
+    """Keep what a runtime and a reader need: no traces of the exporter, shapes at inputs, outputs and named values."""
+    import onnx_ir as ir
+    import onnx_ir.passes.common as common
+
+    ir.passes.Sequential(common.RemoveUnusedNodesPass(), common.RemoveUnusedOpsetsPass())(model)
+    model.opset_imports.pop(DOMAIN, None)
+    model.graph.opset_imports.pop(DOMAIN, None)
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+            if ":" not in value.name and not value.is_graph_output():
+                value.type = value.shape = None
+    for value in [*model.graph.inputs, *model.graph.initializers.values()]:
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.metadata_props.clear()
+    model.metadata_props.update(properties)
+
+
+def name_batch(model: ir.Model) -> None:
+    """Call the symbol of the first dimension `batch`, wherever a shape has it."""
+    import onnx_ir as ir
+
+    symbol = model.graph.inputs[0].shape[0].value
+    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
+    for value in values:
+        if value.shape is not None:
+            value.shape = ir.Shape([_renamed(dim, symbol) for dim in value.shape])
+
+
+def _renamed(dim: int | ir.SymbolicDim, symbol: str) -> int | str | None:
+    if isinstance(dim, int):
+        return dim
+    return dim.value and str(dim.value).replace(symbol, BATCH)
