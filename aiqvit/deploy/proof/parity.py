@@ -1,0 +1,148 @@
+"""Layer by layer and product by product: each one of the torch model is fed what the exported one got.
+
+Whole models cannot agree better than a float model agrees with itself (see `floor`): a difference in the last digit
+flips codes at rounding borders and layers amplify it. One layer, fed the very same input, can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from aiqvit.deploy.proof.graph import landing, value_names
+from aiqvit.deploy.proof.runtime import plain, read, run, session
+from aiqvit.interfaces import UserError
+from aiqvit.quant.layers import QuantConv2d, QuantLayer
+from aiqvit.quant.surgery import quant_layers, quant_products
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+FLIP = 1e-4  # of the largest output: more than arithmetic in another order does, less than a code does
+FLIPS = 0.01  # of the outputs of a layer, at most
+ELSEWHERE = 1e-4  # relative difference, at most
+AT_ONCE = 12  # layers whose values are in memory at a time
+
+
+@dataclass(frozen=True)
+class Match:
+    """How one layer or product agrees with its counterpart in torch on the same input."""
+
+    name: str
+    flips: float  # share of outputs that differ by more than 1e-4 of the largest: an input code flipped
+    elsewhere: float  # of the other outputs, norm of the difference relative to their norm
+    feature: float  # largest over output features of the median difference, relative to the largest output
+
+    @property
+    def fine(self) -> bool:
+        """Whether it meets the target. A feature that is off in most rows is a wrong weight, not a flipped code."""
+        return self.flips <= FLIPS and self.elsewhere <= ELSEWHERE and self.feature <= ELSEWHERE
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.flips:.2%} flips, {self.elsewhere:.1e} elsewhere, {self.feature:.1e} in a feature)"
+
+
+@dataclass(frozen=True)
+class Parity:
+    """All layers and products of a model, on so many images."""
+
+    matches: tuple[Match, ...]
+    images: int
+
+    @property
+    def missed(self) -> list[str]:
+        """Layers and products that miss the target, the worst first."""
+        bad = [match for match in self.matches if not match.fine]
+        return [str(match) for match in sorted(bad, key=lambda match: (-match.flips, -match.feature))]
+
+    def __str__(self) -> str:
+        flips = [match.flips for match in self.matches]
+        fine = len(self.matches) - len(self.missed)
+        text = (f"{fine} of {len(self.matches)} layers and products equal torch's on {self.images} images: flips "
+                f"{sum(flips) / len(flips):.3%} of outputs, at most {max(flips):.2%} in one; elsewhere a relative "
+                f"difference of at most {max(match.elsewhere for match in self.matches):.1e}")
+        return text + (f"; DIFFERENT: {', '.join(self.missed[:5])}" if self.missed else "")
+
+
+def layer_parity(model: nn.Module, path: str | Path, images: Tensor, *,
+                 progress: Callable[..., Iterable] = plain) -> Parity:
+    """Compare every quantized layer and product of a model with the file made of it, on images (B, 3, H, W).
+
+    Values of a dozen layers are in memory at a time. Raises `UserError` for a file that is no ONNX, cannot be loaded,
+    or does not name the values of these layers.
+    """
+    modules = dict(quant_layers(model)) | dict(quant_products(model))
+    if not modules:
+        raise UserError("the model has no quantized layer to compare with its export")
+    graph = read(path)
+    _require(graph, modules, str(path))
+    names = list(modules)
+    parts = [names[i:i + AT_ONCE] for i in range(0, len(names), AT_ONCE)]
+    matches = [match for part in progress(parts, "layer by layer")
+               for match in _part(model, modules, part, graph, images, str(path))]
+    return Parity(tuple(matches), len(images))
+
+
+def _part(model: nn.Module, modules: dict[str, nn.Module], names: Sequence[str], graph: ModelProto, images: Tensor,
+          path: str) -> Iterator[Match]:
+    wanted = [f"{name}:{end}" for name in names for end in _ends(modules[name])]
+    values = dict(zip(wanted, run(session(exposing(graph, wanted), name=path), images, wanted), strict=True))
+    for name in names:
+        *inputs, given = (values[f"{name}:{end}"] for end in _ends(modules[name]))
+        with torch.no_grad():
+            expected = modules[name](*inputs)
+        reader = landing(graph, f"{name}:out")
+        if reader in modules and isinstance(modules[reader], QuantLayer):
+            expected = _rounded(modules[reader].input_quantizer, given, expected)
+        if isinstance(modules[name], QuantConv2d):
+            given, expected = given.movedim(1, -1), expected.movedim(1, -1)
+        yield match(name, given, expected)
+
+
+def match(name: str, given: Tensor, expected: Tensor) -> Match:
+    """Compare two outputs, (..., features)."""
+    if given.shape != expected.shape:
+        raise UserError(f"{name}: the export gives a shape {tuple(given.shape)} and torch {tuple(expected.shape)}: it "
+                        "is not an export of this model")
+    top = expected.abs().max().clamp(min=1e-12)
+    off = (given - expected).abs()
+    same = off <= FLIP * top
+    size = expected[same].norm().clamp(min=1e-12)
+    feature = off.flatten(0, -2).median(0).values.max() / top
+    return Match(name, 1 - same.float().mean().item(), (off[same].norm() / size).item(), feature.item())
+
+
+def _rounded(quantizer: nn.Module, given: Tensor, expected: Tensor) -> Tensor:
+    """torch's output as its reader quantizes it, where onnxruntime has fused that into the product."""
+    with torch.no_grad():
+        if quantizer.axis is None and torch.allclose(quantizer(given), given, rtol=1e-5, atol=1e-7):
+            return quantizer(expected)
+    return expected
+
+
+def exposing(graph: ModelProto, names: Iterable[str]) -> ModelProto:
+    """A copy whose further outputs are these values."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph)
+    present = {output.name for output in copy.graph.output}
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
+    return copy
+
+
+def _ends(module: nn.Module) -> tuple[str, ...]:
+    return ("in", "out") if isinstance(module, QuantLayer) else ("left", "right", "out")
+
+
+def _require(graph: ModelProto, modules: dict[str, nn.Module], path: str) -> None:
+    there = value_names(graph.graph)
+    absent = [f"{name}:{end}" for name, module in modules.items() for end in _ends(module)
+              if f"{name}:{end}" not in there]
+    if absent:
+        raise UserError(f"{path!r} has no value named {absent[0]!r}: it is not an export of this model by aiqvit")
