@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # waiting threads of torch must not spin: beside other programs on the same cores that is several times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminated)  # what batch systems send
+        signal.signal(signal.SIGTERM, interrupt)  # what batch systems send
     arguments = sys.argv[1:] if argv is None else list(argv)
     return guarded(lambda: run(arguments), "; finished runs and blocks are kept, the same command goes on from there",
                    arguments)
@@ -96,7 +96,7 @@ def run(argv: Sequence[str]) -> int:
     return command.bench(args)
 
 
-def _terminated(*_: object) -> None:
+def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 

@@ -72,3 +72,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         if temporary:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
+
+
+def check_place(path: Path) -> None:
+    """Raise `UserError` where a file cannot be written, before the work that would fill it. Leaves nothing behind."""
+    if path.is_dir():
+        raise UserError(f"cannot write {str(path)!r}: it is a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
