@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from aiqvit.api.data import Data, batches, check_input
+from aiqvit.api.devices import device_of, evaluated
 from aiqvit.interfaces import UserError
 from aiqvit.quant.layers import QuantProduct
 from aiqvit.recon.gradients import tensors_of
@@ -51,54 +51,47 @@ def compare(a: nn.Module, b: nn.Module, data: Data) -> Comparison:
     front of it: what it shows is the noise up to there. Raises `UserError` for inputs that a model does not take and
     for outputs that do not fit each other.
     """
-    given = batches(data)
+    with evaluated(a), evaluated(b):
+        return _compared(a, b, batches(data))
+
+
+def _compared(a: nn.Module, b: nn.Module, given: list[Tensor]) -> Comparison:
     for model in (a, b):
-        check_input(model.eval(), given[0].to(_device(model)))
+        check_input(model, given[0].to(device_of(model)))
     names = dict(_layers(a)).keys() & dict(_layers(b)).keys()
-    sums = {name: torch.zeros(2, dtype=torch.float64) for name in (*sorted(names), "")}
-    mean, largest, same, classes = 0.0, 0.0, 0, 0
+    energies = {name: torch.zeros(2, dtype=torch.float64) for name in (*sorted(names), "")}
+    off, same = [], []
     for batch in given:
-        outputs = []
-        kept: list[dict[str, Tensor]] = []
-        for model in (a, b):
-            with _watched(model, names) as seen:
-                outputs.append(_joined(model(batch.to(_device(model)))))
-            kept.append(seen)
-        if outputs[0].shape != outputs[1].shape:
-            raise UserError(f"the outputs of the models have shapes {tuple(outputs[0].shape)} and "
-                            f"{tuple(outputs[1].shape)}: give models of the same kind")
-        for name in names & kept[0].keys() & kept[1].keys():
-            sums[name] += _energies(kept[0][name], kept[1][name])
-        sums[""] += _energies(*outputs)
-        off = (outputs[0] - outputs[1]).abs()
-        mean, largest = mean + off.double().mean().item() * len(batch), max(largest, off.max().item())
-        classes += outputs[0].shape[0] if outputs[0].dim() == 2 else 0
-        same += int((outputs[0].argmax(1) == outputs[1].argmax(1)).sum()) if outputs[0].dim() == 2 else 0
-    count = sum(map(len, given))
-    decibels = {name: _decibels(*pair.tolist()) for name, pair in sums.items() if name == "" or pair[0] > 0}
-    return Comparison(count, {k: v for k, v in decibels.items() if k}, decibels[""], mean / count, largest,
-                      100 * same / classes if classes else None)
+        (one, first), (other, second) = (_watched(model, names, batch) for model in (a, b))
+        if one.shape != other.shape:
+            raise UserError(f"the outputs of the models have shapes {tuple(one.shape)} and {tuple(other.shape)}: give "
+                            "models of the same kind")
+        for name in names & first.keys() & second.keys():
+            energies[name] += _energies(first[name], second[name])
+        energies[""] += _energies(one, other)
+        off.append((one - other).abs().double().flatten(1))  # (B, outputs)
+        same.append(one.argmax(1) == other.argmax(1) if one.dim() == 2 else torch.empty(0))
+    differences, agreeing = torch.cat(off), torch.cat(same)
+    decibels = {name: _decibels(*pair.tolist()) for name, pair in energies.items() if not name or pair[0] > 0}
+    return Comparison(len(differences), {name: value for name, value in decibels.items() if name}, decibels[""],
+                      differences.mean().item(), differences.max().item(),
+                      100 * agreeing.double().mean().item() if len(agreeing) else None)
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, LAYERS))
 
 
-@contextmanager
-def _watched(model: nn.Module, names: set[str]) -> Iterator[dict[str, Tensor]]:
-    """Outputs of the layers of these names, of their first call, while the model runs once."""
+def _watched(model: nn.Module, names: set[str], batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """What a model gives for a batch, and what its layers of these names give in their first call."""
     seen: dict[str, Tensor] = {}
     hooks = [module.register_forward_hook(lambda _, __, output, name=name: seen.setdefault(name, output.float().cpu()))
              for name, module in _layers(model) if name in names]
     try:
-        yield seen
+        return _joined(model(batch.to(device_of(model)))), seen
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _joined(output: object) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from aiqvit.api.data import Data, labelled
-from aiqvit.api.devices import place
+from aiqvit.api.devices import evaluated, place
 from aiqvit.deploy.info import Info, info_of
 from aiqvit.deploy.rebuild import sketch
 from aiqvit.guard import path as expanded
@@ -34,13 +34,10 @@ def evaluate(model: nn.Module, data: Data | str | PathLike[str], *, task: str | 
     Raises `UserError` for data without labels and for a model that does not fit the data.
     """
     where = place(device)
-    home = next((p.device for p in model.parameters()), torch.device("cpu"))
-    try:
+    with evaluated(model, where):
         if isinstance(data, str | PathLike):
             return by_task(model, opened(info_of(model), task, expanded(str(data))), limit, batch_size, where, progress)
-        return _classified(model.to(where).eval(), data, limit, where)
-    finally:
-        model.to(home)
+        return _classified(model, data, limit, where)
 
 
 def opened(info: Info, task: str | None, data: str | None, **options: Any) -> Task:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from aiqvit.api.data import Data, batches, check_input
+from aiqvit.api.devices import device_of
 from aiqvit.deploy.info import Info, info_of
 from aiqvit.deploy.onnx.export import OPSET, export_fp32, export_onnx
 from aiqvit.deploy.proof.report import Proof, prove
@@ -43,7 +44,7 @@ def export(model: nn.Module, path: str | PathLike[str], data: Data | None = None
     """
     info, show = info_of(model), bar if progress else lambda items, *_, **__: items
     samples = proving(info, data)
-    check_input(model, samples.to(next(model.parameters()).device))
+    check_input(model, samples.to(device_of(model)))
     exported = export_onnx(model, expanded(str(path)), samples, target=target, opset=opset, properties=properties(info))
     with tempfile.TemporaryDirectory() as folder:
         plain = export_fp32(_network(info, fp32), Path(folder) / "fp32.onnx", samples) if latency else None

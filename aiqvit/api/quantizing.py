@@ -9,11 +9,10 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
 from torch import nn
 
 from aiqvit.api.data import Data, batches, check_input
-from aiqvit.api.devices import place
+from aiqvit.api.devices import device_of, place
 from aiqvit.deploy.info import ATTRIBUTE, Info, attach
 from aiqvit.deploy.rebuild import recipe_of
 from aiqvit.families.family import find
@@ -62,7 +61,7 @@ def quantize(model: nn.Module, data: Data, method: str = "aiqvit", bits: str = "
         raise UserError("the model is quantized already: start from the network of full precision")
     built, widths = choice.build(preset), Bits.parse(str(bits))
     given = batches(data, built.images)
-    recipe, home = recipe_of(model), next((p.device for p in model.parameters()), torch.device("cpu"))
+    recipe, home = recipe_of(model), device_of(model)
     net = copy.deepcopy(model).float().eval().requires_grad_(False).to(where)
     given = [batch.to(where) for batch in given]
     check_input(net, given[0])

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from aiqvit.api.data import Data, batches
+from aiqvit.api.devices import device_of
 from aiqvit.deploy.info import info_of
 from aiqvit.interfaces import Coverage, UserError
 from aiqvit.quant.card import format_card, scheme_card
@@ -45,5 +46,5 @@ def coverage(model: nn.Module, data: Data | None = None) -> Coverage:
         if info.covered is None:
             raise UserError("the coverage of this model was not counted: give data, coverage(model, images)")
         return info.covered
-    sample = batches(data, 1)[0].to(next(model.parameters()).device)
+    sample = batches(data, 1)[0].to(device_of(model))
     return counted(model, lambda net: net(sample))
