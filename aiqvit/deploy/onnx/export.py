@@ -18,7 +18,6 @@ from aiqvit import __version__
 from aiqvit.deploy.onnx import graph, twins
 from aiqvit.deploy.onnx.ops import translations
 from aiqvit.deploy.onnx.weights import Target, store
-from aiqvit.interfaces import UserError
 from aiqvit.io.files import write_bytes
 
 OPSET = 21
