@@ -19,7 +19,6 @@ from aiqvit.deploy.onnx import graph, twins
 from aiqvit.deploy.onnx.fuse import fuse
 from aiqvit.deploy.onnx.ops import translations
 from aiqvit.deploy.onnx.weights import Target, store
-from aiqvit.interfaces import UserError
 from aiqvit.io.files import write_bytes
 
 OPSET = 21

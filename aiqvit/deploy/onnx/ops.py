@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 DOMAIN = "aiqvit"  # of nodes that a later pass replaces: none of them reaches the file
-MOST = 255  # the largest code of uint8
+BYTE = 255  # its largest code
 
 
 @torch.library.custom_op("aiqvit::qdq", mutates_args=())
@@ -22,12 +22,19 @@ def qdq(x: Tensor, scale: float, zero: int, lowest: int, highest: int, step: flo
 
 
 @torch.library.custom_op("aiqvit::weight", mutates_args=())
-def weight(codes: Tensor, scale: Tensor, zero: Tensor, bits: int, axis: int, integer: bool) -> Tensor:
+def weight(codes: Tensor, scale: Tensor, zero: Tensor, bits: int, axis: int, integer: bool,
+           name: str) -> Tensor:
     """scale (code - zero) of uint8 codes of `bits` bits; `scale` and int32 `zero` are (1,) or go along `axis`.
 
-    `integer` says that the product with it runs on integers.
+    `integer` says that the product with it runs on integers, `name` is that of its layer.
     """
     return _along(scale, codes, axis) * (codes.float() - _along(zero, codes, axis))
+
+
+@torch.library.custom_op("aiqvit::beyond", mutates_args=())
+def beyond(x: Tensor, border: float) -> Tensor:
+    """What of `x` is above the border, 0 elsewhere."""
+    return torch.where(x > border, x, 0.0)
 
 
 @torch.library.custom_op("aiqvit::tap", mutates_args=())
@@ -46,8 +53,13 @@ def _(x: Tensor, scale: float, zero: int, lowest: int, highest: int, step: float
 
 
 @weight.register_fake
-def _(codes: Tensor, scale: Tensor, zero: Tensor, bits: int, axis: int, integer: bool) -> Tensor:
+def _(codes: Tensor, scale: Tensor, zero: Tensor, bits: int, axis: int, integer: bool, name: str) -> Tensor:
     return torch.empty_like(codes, dtype=torch.float32)
+
+
+@beyond.register_fake
+def _(x: Tensor, border: float) -> Tensor:
+    return torch.empty_like(x)
 
 
 @tap.register_fake
@@ -58,34 +70,40 @@ def _(x: Tensor, name: str) -> Tensor:
 def translations() -> dict[Callable, Callable]:
     """For `torch.onnx.export(custom_translation_table=...)`."""
     ops = torch.ops.aiqvit
-    return {ops.qdq.default: _qdq, ops.weight.default: _weight, ops.tap.default: _tap}
+    return {ops.qdq.default: _qdq, ops.weight.default: _weight, ops.beyond.default: _beyond, ops.tap.default: _tap}
 
 
-def _qdq(x, scale: float, zero: int, lowest: int, highest: int, step: float):  # noqa: ANN001, ANN202: values of onnxscript
+def _qdq(x, scale: float, zero: int, lowest: int, highest: int, step: float):
     import onnx
     from onnxscript import opset21 as op
 
-    def constant(kind: int, value: float):  # noqa: ANN202
+    def constant(kind: int, value: float):
         return op.Constant(value=onnx.helper.make_tensor("", kind, [], [value]))
 
     byte, single = onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
     codes = op.QuantizeLinear(x, constant(single, scale), constant(byte, zero))
-    if lowest > 0 or highest < MOST:
+    if lowest > 0 or highest < BYTE:
         codes = op.Clip(codes, constant(byte, lowest), constant(byte, highest))
     return op.DequantizeLinear(codes, constant(single, step), constant(byte, zero))
 
 
-def _weight(codes, scale, zero, bits: int, axis: int, integer: bool):  # noqa: ANN001, ANN202
-    own = _own("Weight", ("uint8", "float", "int32"), bits="INT", axis="INT", integer="INT")
-    return own(codes, scale, zero, bits=bits, axis=axis, integer=int(integer))
+def _weight(codes, scale, zero, bits: int, axis: int, integer: bool, name: str):
+    own = _own("Weight", ("uint8", "float", "int32"), bits="INT", axis="INT", integer="INT", name="STRING")
+    return own(codes, scale, zero, bits=bits, axis=axis, integer=int(integer), name=name)
 
 
-def _tap(x, name: str):  # noqa: ANN001, ANN202
+def _beyond(x, border: float):
+    from onnxscript import opset21 as op
+
+    return op.ThresholdedRelu(x, alpha=border)
+
+
+def _tap(x, name: str):
     return _own("Tap", ("float",), name="STRING")(x, name=name)
 
 
 @cache
-def _own(kind: str, inputs: tuple[str, ...], **attributes: str):  # noqa: ANN202
+def _own(kind: str, inputs: tuple[str, ...], **attributes: str):
     """A node of our domain: types of its inputs, and of its attributes; the output is float."""
     from onnx.defs import OpSchema
     from onnxscript import values
