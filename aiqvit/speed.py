@@ -1,6 +1,7 @@
 """Speed as ratios, measured in one run: `python -m aiqvit.speed` (DeiT-Tiny layout, random weights and images).
 
-Each line is a time beside the full-precision time of the same work, best of several alternating repeats.
+Each line is a time beside the full-precision time of the same work, best of several alternating repeats. With
+`--deploy` exported models are timed in the runtimes that they are made for: see `aiqvit.deploy_speed`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import copy
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 
 import timm
@@ -16,7 +18,7 @@ from torch import nn
 
 from aiqvit.guard import Parser, guarded
 from aiqvit.harness.run.memory import keep_freed_memory
-from aiqvit.interfaces import Bits, Job
+from aiqvit.interfaces import Bits, Job, UserError
 from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.activations import ActivationStore
 from aiqvit.recon.loop import Group, Schedule, reconstruct
@@ -26,6 +28,14 @@ from aiqvit.recon.walk import UnitData, walk
 from aiqvit.registry import METHODS
 
 BITS = Bits(4, 4)
+DEPLOY = {  # flags that belong to --deploy: what they are where they are not typed, and what they mean
+    "model": ("deit_tiny_patch16_224", "a name of timm"),
+    "method": ("minmax,repqvit,ptq4vit,aiqvit", "comma list of names, globs and variants"),
+    "bits": ("8/8,4/8", "comma list of weights/activations"),
+    "batch": ("1,8", "comma list of batch sizes"),
+    "threads": ("1", "comma list of threads of a runtime"),
+    "rounds": ("9", "rounds in turn, whose medians are shown"),
+}
 
 
 def best(works: dict[str, Callable[[], object]], repeats: int = 5) -> dict[str, float]:
@@ -89,9 +99,35 @@ def show(title: str, seconds: dict[str, float]) -> None:
         print(f"  {name:<26} {value:8.3f} s  {value / first:6.2f} x")
 
 
+def parser() -> Parser:
+    """The command line."""
+    p = Parser(prog="aiqvit.speed", description="Measure speed as ratios, of random weights and images.")
+    add = p.add_argument
+    add("--deploy", action="store_true", help="time exported models (ONNX) instead; the other flags belong to this one")
+    for name, (usual, what) in DEPLOY.items():
+        add(f"--{name}", help=f"{what} (default: {usual})")
+    return p
+
+
+def deploy(args: Namespace) -> int:
+    """Time exported models of one network; returns the exit code."""
+    from aiqvit.deploy_speed import show
+
+    args = Namespace(**{name: getattr(args, name) or usual for name, (usual, _) in DEPLOY.items()})
+    if not timm.is_model(args.model):
+        raise UserError(f"--model {args.model!r}: timm has no such model")
+    torch.manual_seed(0)
+    show(timm.create_model(args.model).eval().requires_grad_(False), args)
+    return 0
+
+
 def run(argv: Sequence[str]) -> int:
     """Measure and print; returns the exit code."""
-    Parser(prog="aiqvit.speed", description="Measure speed as ratios; there is nothing to set.").parse_args(argv)
+    args = parser().parse_args(argv)
+    if args.deploy:
+        return deploy(args)
+    if typed := next((key for key in DEPLOY if getattr(args, key) is not None), None):
+        raise UserError(f"--{typed} belongs to --deploy: add it, or leave --{typed} out")
     keep_freed_memory()
     torch.manual_seed(0)
     model = timm.create_model("deit_tiny_patch16_224").eval().requires_grad_(False)

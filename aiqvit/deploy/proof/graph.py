@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 ENDS = (":in", ":left", ":right", ":out")  # of the names of values
 MOVES = {"Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten"}  # nodes that change no value
+SCALES = {"MatMulIntegerToFloat": (2, 3), "DequantizeLinear": (1,)}  # inputs of a node that scale its first ones
 
 
 def value_names(graph: GraphProto) -> set[str]:
@@ -40,3 +41,43 @@ def landing(model: ModelProto, value: str) -> str:
             return ""
         value = readers[0].output[0]
     return value.removesuffix(":in")
+
+
+def before_codes(model: ModelProto, value: str) -> str:
+    """The float value of a name that is one of codes, because its quantizer stands in front of moves.
+
+    Nodes that make it are added to the graph: the same moves of what the quantizer gets, times what its scale is less
+    than the one that the codes are read with. A name of a float value is returned as it is.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    graph, moves = model.graph, []
+    made_by = {output: node for node in graph.node for output in node.output}
+    node = made_by.get(value)
+    while node is not None and node.op_type in (*MOVES, "Clip"):
+        moves += [node] if node.op_type in MOVES else []
+        node = made_by.get(node.input[0])
+    if node is None or node.op_type != "QuantizeLinear":
+        return value
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    own, read = (numpy_helper.to_array(constants[name]) for name in (node.input[1], _read_scale(model, value)))
+    current = node.input[0]
+    for number, move in enumerate(reversed(moves)):
+        copy = onnx.NodeProto()
+        copy.CopyFrom(move)
+        copy.name, copy.input[0], copy.output[0] = "", current, f"{value}.float{number}"
+        graph.node.append(copy)
+        current = copy.output[0]
+    graph.initializer.append(numpy_helper.from_array((read / own).reshape(()).astype("float32"), f"{value}.gain"))
+    graph.node.append(helper.make_node("Mul", [current, f"{value}.gain"], [f"{value}.float"]))
+    return f"{value}.float"
+
+
+def _read_scale(model: ModelProto, value: str) -> str:
+    """The name of the scale with which the codes of a value are read, behind further moves of them."""
+    while True:
+        node = next(node for node in model.graph.node if value in node.input)
+        if node.op_type in SCALES:
+            return node.input[SCALES[node.op_type][list(node.input).index(value)]]
+        value = node.output[0]

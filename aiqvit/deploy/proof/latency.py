@@ -46,8 +46,12 @@ class Latency:
             parts = [f"{t.name} {t.seconds * 1e3:.1f} ms ({t.ratio:.2f} x)" for t in self.timings
                      if (t.batch, t.threads) == (batch, threads)]
             lines.append(f"batch {batch}, {threads} thread{'s' if threads > 1 else ''}: {', '.join(parts)}")
-        lines.append(f"medians of {self.rounds} rounds in turn, waiting threads do not spin; {self.machine}")
-        return "\n".join(lines)
+        return "\n".join([*lines, self.conditions])
+
+    @property
+    def conditions(self) -> str:
+        """How and on what it was measured, as a sentence."""
+        return f"Medians of {self.rounds} rounds in turn, waiting threads do not spin; {self.machine}"
 
 
 def measure(files: Mapping[str, Path], images: Tensor, *, batches: Sequence[int] = (1, 8),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from aiqvit.deploy.proof.graph import landing, value_names
+from aiqvit.deploy.proof.graph import before_codes, landing, value_names
 from aiqvit.deploy.proof.runtime import plain, read, run, session
 from aiqvit.interfaces import UserError
 from aiqvit.quant.layers import QuantConv2d, QuantLayer
@@ -91,7 +91,8 @@ def layer_parity(model: nn.Module, path: str | Path, images: Tensor, *,
 def _part(model: nn.Module, modules: dict[str, nn.Module], names: Sequence[str], graph: ModelProto, images: Tensor,
           path: str) -> Iterator[Match]:
     wanted = [f"{name}:{end}" for name in names for end in _ends(modules[name])]
-    values = dict(zip(wanted, run(session(exposing(graph, wanted), name=path), images, wanted), strict=True))
+    copy, outputs = exposing(graph, wanted)
+    values = dict(zip(wanted, run(session(copy, name=path), images, outputs), strict=True))
     for name in names:
         *inputs, given = (values[f"{name}:{end}"] for end in _ends(modules[name]))
         with torch.no_grad():
@@ -125,15 +126,16 @@ def _rounded(quantizer: nn.Module, given: Tensor, expected: Tensor) -> Tensor:
     return expected
 
 
-def exposing(graph: ModelProto, names: Iterable[str]) -> ModelProto:
-    """A copy whose further outputs are these values."""
+def exposing(graph: ModelProto, names: Iterable[str]) -> tuple[ModelProto, list[str]]:
+    """A copy whose further outputs are these values, as floats, and what they are called there."""
     import onnx
 
     copy = onnx.ModelProto()
     copy.CopyFrom(graph)
+    outputs = [before_codes(copy, name) for name in names]
     present = {output.name for output in copy.graph.output}
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
-    return copy
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs if name not in present)
+    return copy, outputs
 
 
 def _ends(module: nn.Module) -> tuple[str, ...]:
