@@ -65,7 +65,6 @@ def trained(name: str) -> nn.Module:
 
     path, detector = str(coco.weights(name)), coco.detector(name)
     load_state(detector, read_state(path), path)
-    detector.rpn_head.test_cfg.max_per_img = 10
     return models.prepare(detector)
 
 
