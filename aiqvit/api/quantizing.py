@@ -9,10 +9,11 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import nn
+from torch import float32, nn
 
 from aiqvit.api.data import Data, batches, check_input
 from aiqvit.api.devices import device_of, place
+from aiqvit.deploy.apart import apart
 from aiqvit.deploy.info import ATTRIBUTE, Info, attach
 from aiqvit.deploy.rebuild import recipe_of
 from aiqvit.families.family import find
@@ -62,7 +63,7 @@ def quantize(model: nn.Module, data: Data, method: str = "aiqvit", bits: str = "
     built, widths = choice.build(preset), Bits.parse(str(bits))
     given = batches(data, built.images)
     recipe, home = recipe_of(model), device_of(model)
-    net = copy.deepcopy(model).float().eval().requires_grad_(False).to(where)
+    net = _copied(model).to(where)
     given = [batch.to(where) for batch in given]
     check_input(net, given[0])
     rules = choice.bit_rules | keeping(net, keep)
@@ -77,6 +78,24 @@ def quantize(model: nn.Module, data: Data, method: str = "aiqvit", bits: str = "
                 shape=tuple(given[0].shape[1:]), model=type(model).__name__, recipe=recipe, weights=source,
                 size=size, coverage=asdict(found), versions=versions())
     return attach(quantized.to(home), info)
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """The network to quantize: float32, evaluation mode, nothing trained, each module and parameter at one place.
+
+    Buffers that were rounded to another type are no longer those that a fresh network has: the file has to have them.
+    """
+    rounded = any(t.is_floating_point() and t.dtype != float32 for t in (*model.parameters(), *model.buffers()))
+    try:
+        net = apart(copy.deepcopy(model))
+    except Exception as error:  # whatever modules of the user's raise
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"model: a {type(model).__name__} cannot be copied: {reason}") from error
+    for module in net.modules() if rounded else ():
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            if buffer.is_floating_point():
+                module.register_buffer(name, buffer)
+    return net.float().eval().requires_grad_(False)
 
 
 def keeping(net: nn.Module, keep: Sequence[str]) -> dict[str, str]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import torch
 from annotated_types import Interval, Len
@@ -21,14 +22,19 @@ from typing_extensions import TypedDict
 
 from aiqvit.bounds import BitWidth
 from aiqvit.deploy.info import Info, plain
-from aiqvit.interfaces import UserError
+from aiqvit.deploy.sites import Stored
+from aiqvit.interfaces import Coverage, UserError
+from aiqvit.io.escape import line
 from aiqvit.io.files import read_bytes, write_bytes
 from aiqvit.io.structure import checked, parse_json
 
 VERSION = 1  # raise it when readers of before would misread a file
 KEY = "aiqvit"  # of the header in the metadata of safetensors
-Text = Annotated[str, Len(0, 5000)]
+LONGEST = 16 * 2**20  # bytes of all that describes the tensors; the largest networks take 1 % of it
+Text = Annotated[str, Len(0, 200)]
+Name = Annotated[str, Len(1, 1000)]
 Side = Annotated[int, Interval(ge=0, le=2**31)]
+Filled = TypeVar("Filled")
 Plain = None | bool | int | float | str | list[Any] | dict[str, Any]
 
 
@@ -48,17 +54,21 @@ class Header(TypedDict):
     info: dict[str, Plain]
     card: list[dict[str, Plain]]  # rows of the scheme card
     absent: list[Annotated[list[Text], Len(2, 2)]]  # operand and role that the scheme names and the model does not have
-    quantizers: dict[str, dict[str, Plain]]  # site -> format, bits, axis, options, ...
-    packed: dict[str, Packed]  # layer -> how its weight is stored
+    quantizers: dict[Name, Stored]  # by site
+    packed: dict[Name, Packed]  # layer -> how its weight is stored
     checksum: Text
 
 
 def write(path: Path, header: dict[str, Any], info: Info, tensors: dict[str, Tensor]) -> int:
     """Write a whole file or nothing; returns its size in bytes. Raises `UserError` when it cannot be written."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    own = torch.contiguous_format
+    tensors = {name: tensor.detach().cpu().clone(memory_format=own) for name, tensor in sorted(tensors.items())}
     header = {"version": VERSION, "info": plain(info), **header}
-    text = json.dumps(header | {"checksum": _checksum(header, tensors)}, sort_keys=True, separators=(",", ":"))
-    content = save(tensors, metadata={KEY: text})
+    try:
+        content = save(tensors, metadata={KEY: _json(header | {"checksum": _checksum(header, tensors)})})
+    except (TypeError, ValueError) as error:  # a method's settings may be anything
+        raise UserError(f"cannot write {str(path)!r}: what the model says of itself is no plain value, "
+                        f"{line(str(error))}") from error
     write_bytes(path, content)
     return len(content)
 
@@ -76,7 +86,8 @@ def read(path: Path) -> tuple[Header, Info, dict[str, Tensor]]:
             raise ValueError("it was changed after it was written: its checksum is another")
         return header, _info(header["info"]), tensors
     except (ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"cannot load {str(path)!r}: {error or type(error).__name__}") from error
+        reason = str(error) or type(error).__name__
+        raise UserError(f"cannot load {str(path)!r}: {line(reason)[:300]}") from error
 
 
 def _header(content: bytes) -> Header:
@@ -84,6 +95,8 @@ def _header(content: bytes) -> Header:
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 or length > len(content) - 8:
         raise ValueError("it is no safetensors file, or was cut off")
+    if length > LONGEST:
+        raise ValueError(f"its header has {length} bytes: expected at most {LONGEST}")
     outside = parse_json(content[8 : 8 + length])
     metadata = outside.get("__metadata__") if isinstance(outside, dict) else None
     if not isinstance(metadata, dict) or KEY not in metadata:
@@ -98,22 +111,31 @@ def _header(content: bytes) -> Header:
 
 def _info(values: dict[str, Any]) -> Info:
     """Raises `ValueError` for other fields or types than those of `Info`."""
-    kinds = get_type_hints(Info)
+    shape = values.get("shape")
+    info = _filled(Info, values | {"shape": tuple(shape) if isinstance(shape, list) else shape}, "its info")
+    if info.coverage:
+        _filled(Coverage, info.coverage, "its coverage")
+    return info
+
+
+def _filled(kind: type[Filled], values: Mapping[str, Any], what: str) -> Filled:
+    """A dataclass of plain values. Raises `ValueError` for other fields or types."""
+    kinds = get_type_hints(kind, include_extras=True)
     if values.keys() != kinds.keys():
-        raise ValueError(f"its info has other fields: {', '.join(sorted(values.keys() ^ kinds.keys()))}"[:300])
-    shape = tuple(values["shape"]) if isinstance(values["shape"], list) else values["shape"]
-    info = Info(**{name: checked(value, kinds[name]) for name, value in (values | {"shape": shape}).items()})
-    try:
-        return info if info.covered else info
-    except TypeError as error:
-        raise ValueError(f"its coverage is none: {error}") from error
+        raise ValueError(f"{what} has other fields: {', '.join(sorted(values.keys() ^ kinds.keys()))}")
+    return kind(**{name: checked(value, kinds[name]) for name, value in values.items()})
+
+
+def _json(value: Any) -> str:
+    """The one text of a value. Raises `TypeError` and `ValueError` for what JSON does not have, NaN for example."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _checksum(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     """SHA-256 of the header as JSON and of every tensor's name, type, shape and bytes, by name."""
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True, separators=(",", ":")).encode())
+    digest = hashlib.sha256(_json(header).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
-        digest.update(f"{name} {str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}\n".encode())
+        digest.update(f"{name} {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from aiqvit.bounds import Size
 from aiqvit.interfaces import Coverage, UserError
 
 ATTRIBUTE = "aiqvit_info"
@@ -25,7 +26,7 @@ class Info:
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)  # all hyper-parameters, and `bits:PATTERN`
     samples: int = 0  # calibrated on
-    shape: tuple[int, ...] = ()  # of one input sample, without the batch; empty where inputs are no tensors
+    shape: tuple[Size, ...] = ()  # of one input sample, without the batch; empty where inputs are no tensors
     model: str = ""  # the network's name or class
     task: str = ""  # the task that it was loaded by
     recipe: Mapping[str, Any] = field(default_factory=dict)  # see `aiqvit.deploy.rebuild`; empty: nobody knows it

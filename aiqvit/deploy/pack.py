@@ -5,6 +5,7 @@ What is loaded gives the outputs of what was saved, bit for bit on one machine.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -14,15 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from aiqvit.deploy import file
+from aiqvit.deploy.apart import apart
 from aiqvit.deploy.bitpack import pack, unpack
 from aiqvit.deploy.info import attach, info_of
 from aiqvit.deploy.rebuild import build
+from aiqvit.deploy.sites import restored, weight_of
 from aiqvit.families.opening import quantize_model
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import line
 from aiqvit.quant.card import scheme_card
 from aiqvit.quant.layers import QuantLayer
 from aiqvit.quant.quantizers.base import STATE
-from aiqvit.quant.site import Site
 from aiqvit.quant.state import load_state, saved_state, scheme_of
 from aiqvit.quant.surgery import quant_layers
 
@@ -57,14 +60,20 @@ def load_model(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     """
     path = Path(path)
     header, info, tensors = file.read(path)
-    state = _state(path, header, tensors)
-    network = build(info.recipe, tensors, path) if model is None else model
     try:
-        skeleton = quantize_model(network, scheme_of(state))
+        state = _state(header, tensors)
+    except ValueError as error:
+        reason = line(str(error))[:300]
+        raise UserError(f"cannot load {str(path)!r}: its header does not fit its tensors, {reason}") from error
+    network = build(info.recipe, tensors, path) if model is None else _fresh(model)
+    try:
+        skeleton = quantize_model(apart(network), scheme_of(state))
+        _keep_buffers(skeleton, state)
+        _check_tensors(skeleton, state)
         load_state(skeleton, state)
-    except UserError as error:
+    except ValueError as error:
         whose = "the network that it names" if model is None else f"a {type(network).__name__}"
-        raise UserError(f"cannot load {str(path)!r} into {whose}: {error}") from error
+        raise UserError(f"cannot load {str(path)!r} into {whose}: {line(str(error))[:300]}") from error
     skeleton.absent_roles = tuple((operand, role) for operand, role in header["absent"])
     return attach(skeleton, info)
 
@@ -91,19 +100,50 @@ def checked_codes(name: str, layer: QuantLayer) -> Tensor:
     return codes
 
 
-def _state(path: Path, header: file.Header, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The state_dict of the model. Raises `UserError` for a header that is not that of its tensors."""
-    try:
-        state: dict[str, Any] = dict(tensors)
-        state |= {f"{site}.{STATE}": values for site, values in header["quantizers"].items()}
-        scheme = scheme_of(state)
-        for name, stored in header["packed"].items():
-            site = f"{name}.weight_quantizer"
-            codes = unpack(tensors[f"{name}.weight"], stored["bits"], prod(stored["shape"])).view(stored["shape"])
-            quantizer = scheme(Site(site)).build(Site(site))
-            own = {key.removeprefix(f"{site}."): value for key, value in state.items() if key.startswith(f"{site}.")}
-            quantizer.load_state_dict(own)
-            state[f"{name}.weight"] = quantizer.decode(codes)
-        return state
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"cannot load {str(path)!r}: its header does not fit its tensors, {error}") from error
+def _state(header: file.Header, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The state_dict of the model. Raises `ValueError` for a header that is not that of its tensors."""
+    below: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in tensors.items():
+        site, _, own = key.rpartition(".")
+        below[site][own] = tensor
+    quantizers = {name: restored(name, stored, below[name]) for name, stored in header["quantizers"].items()}
+    state: dict[str, Any] = dict(tensors)
+    for name, stored in header["packed"].items():
+        key, count = f"{name}.weight", prod(stored["shape"])
+        quantizer = quantizers.get(f"{name}.weight_quantizer")
+        if quantizer is None or key not in tensors:
+            raise ValueError(f"{key} or its quantizer is missing")
+        codes = unpack(tensors[key], stored["bits"], count).view(stored["shape"])
+        state[key] = weight_of(key, quantizer, codes, stored["bits"])
+    return state | {f"{name}.{STATE}": stored for name, stored in header["quantizers"].items()}
+
+
+def _fresh(model: nn.Module) -> nn.Module:
+    """The network that was handed over, ready. Raises `UserError` for what is no network, or not a fresh one."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model is a {type(model).__name__}: expected a fresh instance of the network, as Net()")
+    if next(quant_layers(model), None):
+        raise UserError("the network that was handed over is quantized already: expected a fresh instance of it")
+    return model.cpu().float()
+
+
+def _keep_buffers(model: nn.Module, state: dict[str, Any]) -> None:
+    """Let the state_dict have the buffers that only the file has in it."""
+    for name, module in model.named_modules():
+        for key, buffer in list(module.named_buffers(recurse=False)):
+            if f"{name}.{key}".lstrip(".") in state:
+                module.register_buffer(key, buffer)
+
+
+def _check_tensors(model: nn.Module, state: dict[str, Any]) -> None:
+    """Raise `ValueError` for a tensor of another type than the model's, and what layers cannot use."""
+    own = model.state_dict()
+    for name, layer in quant_layers(model):
+        for key, shape in (("bias", layer.weight.shape[:1]), ("offset", layer.weight.shape)):
+            added = state.get(f"{name}.{key}")
+            if added is not None and added.shape != shape:
+                raise ValueError(f"{name}.{key} has the shape {tuple(added.shape)} instead of {tuple(shape)}")
+    for key, tensor in state.items():
+        wanted = getattr(own.get(key), "dtype", torch.float32)  # what methods add is float32
+        if isinstance(tensor, Tensor) and tensor.dtype != wanted:
+            raise ValueError(f"{key} is {tensor.dtype} instead of {wanted}".replace("torch.", ""))

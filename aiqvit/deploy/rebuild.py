@@ -19,15 +19,19 @@ import torch
 from annotated_types import Interval, Len
 from pydantic import ConfigDict
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from typing_extensions import TypedDict
 
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import line
 from aiqvit.io.structure import checked
 from aiqvit.registry import TASKS
 
 Recipe = Mapping[str, Any]
 Name = Annotated[str, Len(1, 200)]
 Size = Annotated[int, Interval(ge=0, le=65536)]
+WIDEST = 16  # bytes of float32 that a byte of packed codes may stand for
+SLACK = 64 * 2**20  # bytes of buffers that a file does not have, such as masks
 IDLE = ("Dropout", "DropPath", "StochasticDepth", "Identity")  # what does nothing in evaluation
 
 
@@ -67,28 +71,34 @@ class Named(TypedDict, total=False):
 def build(recipe: Recipe, tensors: Mapping[str, Tensor], path: Path) -> nn.Module:
     """The network of a recipe with random weights, in evaluation mode.
 
-    Raises `UserError` where there is no recipe, nobody knows its builder, or it makes a network far larger than the
-    `tensors` that `path` has for it.
+    Raises `UserError` where there is no recipe, nobody knows its builder, or it makes a network that takes far more
+    memory than the `tensors` that `path` has for it.
     """
     if not recipe:
         raise UserError(f"{str(path)!r} holds a network that nothing builds by name: hand over a fresh instance of it, "
                         "load(path, model)")
     try:
-        needed = sum(value.numel() for value in sketch(recipe).state_dict().values())
-        held = sum(value.numel() * (8 if value.dtype == torch.uint8 else 1) for value in tensors.values())
-        if needed > 2 * held + 10**6:
-            raise UserError(f"its network has {needed} numbers, but the file holds {held}")
+        network = sketch(recipe)
+        needed = sum(value.nbytes for value in (*network.parameters(), *network.buffers()))
+        held = sum(value.nbytes * (WIDEST if value.dtype == torch.uint8 else 1) for value in tensors.values())
+        if needed > 2 * held + SLACK:
+            raise ValueError(f"it takes {needed} bytes, and what the file holds takes {held} at most")
         return made(recipe).eval()
-    except (ValueError, TypeError, KeyError, RuntimeError, AssertionError, AttributeError) as error:
-        raise UserError(f"cannot build the network of {str(path)!r}: {error}") from error
+    except Exception as error:  # whatever a builder makes of hostile arguments
+        reason = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
+        raise UserError(f"cannot build the network of {str(path)!r}: {line(reason)[:300]}") from error
+
+
+class _Rows(TorchFunctionMode):
+    """On the meta device: rows of numbers that constructors read, such as rates of stochastic depth, have numbers."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        return func(*args, **({"device": "cpu"} if func is torch.linspace else {}) | (kwargs or {}))
 
 
 def sketch(recipe: Recipe) -> nn.Module:
-    """The network of a recipe without memory for its weights, where its builder can do that."""
-    try:
-        with torch.device("meta"):
-            return made(recipe)
-    except RuntimeError:  # MMDetection's builders compute with values
+    """The network of a recipe without memory for its weights. Raises what `made` raises."""
+    with torch.device("meta"), _Rows():
         return made(recipe)
 
 
@@ -133,7 +143,7 @@ def recipe_of(model: nn.Module) -> dict[str, Any]:
     """The recipe that makes this network of full precision again, up to its weights; empty where none does."""
     wanted = list(_outline(model))
     for recipe in _candidates(model):
-        with contextlib.suppress(Exception), torch.device("meta"):  # whatever a builder makes of a guess
+        with contextlib.suppress(Exception), torch.device("meta"), _Rows():  # whatever a builder makes of a guess
             if list(_outline(made(recipe).eval())) == wanted:
                 return recipe
     return {}
