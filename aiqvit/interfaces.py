@@ -295,6 +295,13 @@ class Task(ABC):
         """A batch of one sample of the model's input size without reading any data, or None where that is not known."""
         return None
 
+    def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, Batch]:
+        """What of a model can become an ONNX file, and its inputs for a calibration batch: usually the model itself.
+
+        Raises `UserError` where nothing can.
+        """
+        return model, batch
+
     def draw(self, model: nn.Module, subject: Subject, folder: Path, count: int, device: str) -> None:
         """Write pictures of `count` samples to `folder`: predictions of the subject's model and of this one."""
         raise UserError(f"the task {self.name!r} draws no pictures")

@@ -141,6 +141,12 @@ class Coco(Task):
 
         return raw_outputs(model, batch)
 
+    def deployable(self, model: nn.Module, batch: list[dict]) -> tuple[nn.Module, Tensor]:
+        """Backbone and neck, for pictures of the size that these have: see `aiqvit.tasks.detection.forward`."""
+        from aiqvit.tasks.detection.forward import Features, pixels
+
+        return Features(model), pixels(model, batch)
+
     def join(self, batches: Sequence[list[dict]], count: int) -> list[dict]:
         """Of the first `count` samples those that have the commonest size, at most `TOGETHER` on real images."""
         from aiqvit.tasks.detection.forward import of_one_size

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from aiqvit.api.showing import card
-from aiqvit.deploy.info import attach
+from aiqvit.deploy.info import attach, info_of
 from aiqvit.harness.identity.manifest import manifest
 from aiqvit.harness.identity.spec import Run
 from aiqvit.harness.launch.plan import Plan, plan
@@ -23,7 +23,7 @@ from aiqvit.harness.run.progress import progress
 from aiqvit.harness.store.locks import claimed
 from aiqvit.harness.store.partial import Partial
 from aiqvit.harness.store.records import Store
-from aiqvit.interfaces import Subject, UserError, joined
+from aiqvit.interfaces import Subject, UserError
 from aiqvit.io.escape import line, terminal
 from aiqvit.io.files import check_place
 
@@ -82,6 +82,7 @@ def _quantized(item: Run, grid: Plan, subject: Subject, store: Store) -> tuple[n
 
 def _kept(args: Namespace, grid: Plan, item: Run, subject: Subject, model: nn.Module) -> list[str]:
     """Write and check what was asked for; returns what of the proof missed its target."""
+    from aiqvit.api.exporting import properties
     from aiqvit.deploy.pack import save_model
     from aiqvit.deploy.proof.report import Size, float_size
 
@@ -93,25 +94,25 @@ def _kept(args: Namespace, grid: Plan, item: Run, subject: Subject, model: nn.Mo
     if args.onnx:
         from aiqvit.deploy.runtime import OnnxModel
 
-        batch = joined(grid.task.calibration(subject, PROVED, item.spec.seed), PROVED)
-        missed = _exported(args, subject, model, batch)
-        exported["ONNX"] = OnnxModel(args.onnx)
+        batch = grid.task.join(grid.task.calibration(subject, PROVED, item.spec.seed), PROVED)
+        part, inputs = grid.task.deployable(model, batch)
+        plain, _ = grid.task.deployable(subject.model, batch)
+        missed = _exported(args, part, plain, inputs, properties(info_of(model)))
+        if part is model:
+            exported["ONNX"] = OnnxModel(args.onnx)
     if args.check:
         _check(args, grid, subject, exported)
     return missed
 
 
-def _exported(args: Namespace, subject: Subject, model: nn.Module, batch: Tensor) -> list[str]:
-    from aiqvit.api.exporting import properties
-    from aiqvit.deploy.info import info_of
+def _exported(args: Namespace, model: nn.Module, plain: nn.Module, batch: Tensor, said: dict[str, str]) -> list[str]:
     from aiqvit.deploy.onnx.export import export_fp32, export_onnx
     from aiqvit.deploy.proof.report import prove
 
-    exported = export_onnx(model, args.onnx, batch, target=args.target, opset=args.opset,
-                           properties=properties(info_of(model)))
+    exported = export_onnx(model, args.onnx, batch, target=args.target, opset=args.opset, properties=said)
     with tempfile.TemporaryDirectory() as folder:
-        plain = export_fp32(subject.model, Path(folder) / "fp32.onnx", batch)
-        proof = prove(model, exported, batch, fp32=plain, progress=progress)
+        fp32 = export_fp32(plain, Path(folder) / "fp32.onnx", batch)
+        proof = prove(model, exported, batch, fp32=fp32, progress=progress)
     print(terminal(str(proof)), flush=True)
     return proof.missed
 
