@@ -19,7 +19,7 @@ def farthest_points(xyz: Tensor, count: int) -> Tensor:
     """Indices (B, count) of points (B, N, 3): the first point, then always the one farthest from those chosen."""
     planes = xyz.transpose(1, 2).contiguous()  # (B, 3, N)
     nearest = torch.full_like(planes[:, 0], torch.inf)  # (B, N), squared distance from the chosen ones
-    chosen = torch.zeros(len(xyz), count, dtype=torch.long, device=xyz.device)
+    chosen = torch.zeros(xyz.shape[0], count, dtype=torch.long, device=xyz.device)
     for step in range(1, count):
         last = planes.gather(2, chosen[:, None, step - 1 : step].expand(-1, 3, -1))  # (B, 3, 1)
         torch.minimum(nearest, (planes - last).square_().sum(1), out=nearest)
@@ -33,6 +33,8 @@ def nearest(a: Tensor, b: Tensor, count: int) -> Tensor:
 
     k is `count`, or N where there are fewer.
     """
+    if torch.compiler.is_exporting():  # ONNX's TopK has the same order, and no bits of numbers
+        return square_distances(a, b).topk(min(count, b.shape[1]), largest=False).indices
     bits = square_distances(a.float(), b.float()).view(torch.int32).long()  # ordered as the distances, which are >= 0
     keys = bits.bitwise_left_shift_(32).add_(torch.arange(b.shape[1], device=b.device))  # all different
     return keys.topk(min(count, b.shape[1]), largest=False).values.bitwise_and_(2**32 - 1)
