@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FLIP = 1e-4  # of the largest output: more than arithmetic in another order does, less than a code does
 FLIPS = 0.01  # of the outputs of a layer, at most
 ELSEWHERE = 1e-4  # relative difference, at most
+FEATURE = 1e-5  # of the largest output, in more than half of the rows of a feature: flips are in few rows
 AT_ONCE = 12  # layers whose values are in memory at a time
 
 
@@ -41,7 +42,7 @@ class Match:
     @property
     def fine(self) -> bool:
         """Whether it meets the target. A feature that is off in most rows is a wrong weight, not a flipped code."""
-        return self.flips <= FLIPS and self.elsewhere <= ELSEWHERE and self.feature <= ELSEWHERE
+        return self.flips <= FLIPS and self.elsewhere <= ELSEWHERE and self.feature <= FEATURE
 
     def __str__(self) -> str:
         return f"{self.name} ({self.flips:.2%} flips, {self.elsewhere:.1e} elsewhere, {self.feature:.1e} in a feature)"
