@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from aiqvit.deploy.proof.graph import landing
-from aiqvit.deploy.proof.parity import layer_parity, match
+from aiqvit.deploy.proof.parity import _on_grid, layer_parity, match
 from aiqvit.interfaces import UserError
 from tests.deploy.proof.handmade import LAYERS, change
 
@@ -64,3 +64,11 @@ def test_a_file_of_another_model_is_refused(made, mini):
 def test_a_float_model_has_nothing_to_compare(made):
     with pytest.raises(UserError, match="no quantized layer"):
         layer_parity(torch.nn.Linear(2, 2), made.path, made.images)
+
+
+def test_codes_beyond_those_of_the_reader_are_on_its_grid_too(made):
+    reader = made.model.proj
+    scale = reader.input_quantizer.scale
+    codes = torch.arange(-400, 400.0)
+    assert _on_grid(reader, codes * scale) and not _on_grid(reader, (codes + 0.3) * scale)
+    assert not _on_grid(made.model.qk, codes)
