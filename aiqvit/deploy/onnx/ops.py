@@ -22,8 +22,7 @@ def qdq(x: Tensor, scale: float, zero: int, lowest: int, highest: int, step: flo
 
 
 @torch.library.custom_op("aiqvit::weight", mutates_args=())
-def weight(codes: Tensor, scale: Tensor, zero: Tensor, bits: int, axis: int, integer: bool,
-           name: str) -> Tensor:
+def weight(codes: Tensor, scale: Tensor, zero: Tensor, bits: int, axis: int, integer: bool, name: str) -> Tensor:
     """scale (code - zero) of uint8 codes of `bits` bits; `scale` and int32 `zero` are (1,) or go along `axis`.
 
     `integer` says that the product with it runs on integers, `name` is that of its layer.

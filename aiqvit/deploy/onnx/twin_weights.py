@@ -75,6 +75,6 @@ def weight_of(layer: QuantLayer, name: str) -> Weight:
         return Weight(name, q(values), None, f"{q.kind} weights")
     if type(q) not in (Uniform, Signed) or q.axis not in (None, 0):
         raise UserError(f"{q.site.name}: {q.kind} codes of weights, one range a {q.granularity}, have no form in ONNX")
-    if not (q.zero.min() >= 0 and q.zero.max() < q.levels):
+    if q.zero.min() < 0 or q.zero.max() >= q.levels:
         raise UserError(f"{q.site.name}: a zero point outside of its codes has no form in ONNX")
     return Weight(name, q.encode(values), q)

@@ -58,7 +58,7 @@ class TwinPatches(TwinLinear):
     def forward(self, x: Tensor) -> Tensor:
         """Columns and rows that fill no kernel are left out."""
         x = self.tap(x, "in")
-        (_, _, H, W), (h, w) = x.shape, self.size
+        (H, W), (h, w) = x.shape[2:], self.size
         rows, columns = H // h, W // w
         x = x[:, :, : rows * h, : columns * w].unflatten(3, (columns, w)).unflatten(2, (rows, h))
         x = x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (B, H' W', in h w)

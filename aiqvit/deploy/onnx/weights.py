@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 Target = Literal["ort", "openvino"]
-BYTES = {"ort": ("INT8", 128), "openvino": ("UINT8", 0)}  # of codes 0..255: the fast type, and what is taken off
+BYTES = {"ort": ("INT8", 128), "openvino": ("UINT8", 0)}  # for 0..255: the fast type, and its shift
 
 
 def store(model: ir.Model, target: Target) -> None:

@@ -54,7 +54,7 @@ class Floor:
         return found
 
     def __str__(self) -> str:
-        text = f"outputs on {self.images} images: {self.export}; the floor (torch in float64 and float32): {self.floor}"
+        text = f"on {self.images} images {self.export}; the floor (torch in float64 and float32): {self.floor}"
         return text + (f"; MISSED: {', '.join(self.missed)}" if self.missed else "")
 
 

@@ -81,9 +81,11 @@ def count_kernels(path: str | Path, promised: Mapping[str, str]) -> Kernels:
     found: dict[str, list[str]] = {name: [] for name in promised}
     others = []
     for node in optimized(model, str(path)).graph.node:
-        if node.op_type in PRODUCTS and node.name in owners:
-            found[owners[node.name]].append(node.op_type)
-        elif node.op_type in PRODUCTS:
+        if node.op_type not in PRODUCTS:
+            continue
+        if owner := owners.get(node.name.partition("/")[0]):  # a fusion may add "/", and its own name
+            found[owner].append(node.op_type)
+        else:
             others.append(Product(node.name or node.output[0], (node.op_type,), ""))
     own = [Product(name, tuple(kernels), promised[name]) for name, kernels in found.items()]
     return Kernels((*own, *others))

@@ -7,6 +7,7 @@ flips codes at rounding borders and layers amplify it. One layer, fed the very s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +19,16 @@ from aiqvit.deploy.proof.graph import before_codes, landing, value_names
 from aiqvit.deploy.proof.runtime import plain, read, run, session
 from aiqvit.interfaces import UserError
 from aiqvit.quant.layers import QuantConv2d, QuantLayer
+from aiqvit.quant.quantizers import Uniform
 from aiqvit.quant.surgery import quant_layers, quant_products
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 FLIP = 1e-4  # of the largest output: more than arithmetic in another order does, less than a code does
-FLIPS = 0.01  # of the outputs of a layer, at most
+FLIPS = 0.01  # of the outputs of a layer, at most, beside twice those of torch in float64 against torch in float32
 ELSEWHERE = 1e-4  # relative difference, at most
+FEATURE = 1e-5  # of the largest output, in more than half of the rows of a feature: flips are in few rows
 AT_ONCE = 12  # layers whose values are in memory at a time
 
 
@@ -37,14 +40,16 @@ class Match:
     flips: float  # share of outputs that differ by more than 1e-4 of the largest: an input code flipped
     elsewhere: float  # of the other outputs, norm of the difference relative to their norm
     feature: float  # largest over output features of the median difference, relative to the largest output
+    floor: float = 0.0  # flips of torch in float64 on this input: many where inputs lie on borders between codes
 
     @property
     def fine(self) -> bool:
         """Whether it meets the target. A feature that is off in most rows is a wrong weight, not a flipped code."""
-        return self.flips <= FLIPS and self.elsewhere <= ELSEWHERE and self.feature <= ELSEWHERE
+        return self.flips <= FLIPS + 2 * self.floor and self.elsewhere <= ELSEWHERE and self.feature <= FEATURE
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.flips:.2%} flips, {self.elsewhere:.1e} elsewhere, {self.feature:.1e} in a feature)"
+        return (f"{self.name} ({self.flips:.2%} flips where torch in float64 has {self.floor:.2%}, "
+                f"{self.elsewhere:.1e} elsewhere, {self.feature:.1e} in a feature)")
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,16 @@ class Parity:
 
     def __str__(self) -> str:
         flips = [match.flips for match in self.matches]
+        most = max(self.matches, key=lambda match: match.flips)
         fine = len(self.matches) - len(self.missed)
         text = (f"{fine} of {len(self.matches)} layers and products equal torch's on {self.images} images: flips "
-                f"{sum(flips) / len(flips):.3%} of outputs, at most {max(flips):.2%} in one; elsewhere a relative "
-                f"difference of at most {max(match.elsewhere for match in self.matches):.1e}")
+                f"{sum(flips) / len(flips):.3%} of outputs, at most {most.flips:.2%} in one"
+                + (f" (where torch in float64 has {most.floor:.2%})" if most.flips > FLIPS else "")
+                + f"; elsewhere a relative difference of at most {max(match.elsewhere for match in self.matches):.1e}")
         return text + (f"; DIFFERENT: {', '.join(self.missed[:5])}" if self.missed else "")
 
 
+@torch.no_grad()
 def layer_parity(model: nn.Module, path: str | Path, images: Tensor, *,
                  progress: Callable[..., Iterable] = plain) -> Parity:
     """Compare every quantized layer and product of a model with the file made of it, on images (B, 3, H, W).
@@ -95,18 +103,34 @@ def _part(model: nn.Module, modules: dict[str, nn.Module], names: Sequence[str],
     values = dict(zip(wanted, run(session(copy, name=path), images, outputs), strict=True))
     for name in names:
         *inputs, given = (values[f"{name}:{end}"] for end in _ends(modules[name]))
-        with torch.no_grad():
-            expected = modules[name](*inputs)
-        reader = landing(graph, f"{name}:out")
-        if reader in modules and isinstance(modules[reader], QuantLayer):
-            expected = _rounded(modules[reader].input_quantizer, given, expected)
+        outputs = [given, *(_output(modules[name], inputs, precision) for precision in (torch.float32, torch.float64))]
+        if (reader := landing(graph, f"{name}:out")) in modules and _on_grid(modules[reader], given):
+            outputs = [modules[reader].input_quantizer(output) for output in outputs]
         if isinstance(modules[name], QuantConv2d):
-            given, expected = given.movedim(1, -1), expected.movedim(1, -1)
-        yield match(name, given, expected)
+            outputs = [output.movedim(1, -1) for output in outputs]
+        yield match(name, *outputs)
 
 
-def match(name: str, given: Tensor, expected: Tensor) -> Match:
-    """Compare two outputs, (..., features)."""
+def _output(module: nn.Module, inputs: Sequence[Tensor], precision: torch.dtype) -> Tensor:
+    """What a module gives in a precision, in float32."""
+    exact = module if precision == torch.float32 else deepcopy(module).to(precision)
+    return exact(*(value.to(precision) for value in inputs)).float()
+
+
+def _on_grid(reader: nn.Module, values: Tensor) -> bool:
+    """Whether onnxruntime has rounded a product to the codes of the layer that reads it, before they are clipped."""
+    quantizer = getattr(reader, "input_quantizer", None)
+    if not isinstance(quantizer, Uniform) or quantizer.axis is not None:
+        return False
+    low, high = quantizer.decode(torch.tensor([0, quantizer.levels - 1])).tolist()
+    return torch.allclose(quantizer(values), values.clamp(low, high), rtol=1e-5, atol=1e-7)
+
+
+def match(name: str, given: Tensor, expected: Tensor, exact: Tensor | None = None) -> Match:
+    """Compare two outputs, (..., features); `exact` is what is expected in float64.
+
+    Raises `UserError` where their shapes differ.
+    """
     if given.shape != expected.shape:
         raise UserError(f"{name}: the export gives a shape {tuple(given.shape)} and torch {tuple(expected.shape)}: it "
                         "is not an export of this model")
@@ -115,15 +139,8 @@ def match(name: str, given: Tensor, expected: Tensor) -> Match:
     same = off <= FLIP * top
     size = expected[same].norm().clamp(min=1e-12)
     feature = off.flatten(0, -2).median(0).values.max() / top
-    return Match(name, 1 - same.float().mean().item(), (off[same].norm() / size).item(), feature.item())
-
-
-def _rounded(quantizer: nn.Module, given: Tensor, expected: Tensor) -> Tensor:
-    """torch's output as its reader quantizes it, where onnxruntime has fused that into the product."""
-    with torch.no_grad():
-        if quantizer.axis is None and torch.allclose(quantizer(given), given, rtol=1e-5, atol=1e-7):
-            return quantizer(expected)
-    return expected
+    floor = 0.0 if exact is None else ((exact - expected).abs() > FLIP * top).float().mean().item()
+    return Match(name, 1 - same.float().mean().item(), (off[same].norm() / size).item(), feature.item(), floor)
 
 
 def exposing(graph: ModelProto, names: Iterable[str]) -> tuple[ModelProto, list[str]]:

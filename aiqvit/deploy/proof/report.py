@@ -14,6 +14,7 @@ from aiqvit.deploy.proof.kernels import Kernels, count_kernels
 from aiqvit.deploy.proof.latency import Latency, measure
 from aiqvit.deploy.proof.parity import Parity, layer_parity
 from aiqvit.deploy.proof.runtime import plain
+from aiqvit.quant.quantizers import Quantizer
 
 if TYPE_CHECKING:
     from aiqvit.deploy.onnx.export import Exported
@@ -53,25 +54,27 @@ class Proof:
         """What does not meet its target, a sentence each; empty for an export that is right."""
         found = []
         if self.kernels is not None and self.kernels.missed:
-            found.append(f"{len(self.kernels.missed)} products are not on integer kernels as promised")
+            found.append(f"{_count(self.kernels.missed, 'product')} not on integer kernels as promised")
         if self.parity is not None and self.parity.missed:
-            found.append(f"{len(self.parity.missed)} layers or products differ from torch's")
+            found.append(f"{_count(self.parity.missed, 'layer or product')} unlike torch's")
         return found + (self.floor.missed if self.floor is not None else [])
 
     def __str__(self) -> str:
-        parts = {"size": self.size, "kernels": self.kernels, "parity": self.parity, "outputs": self.floor,
-                 "latency": self.latency}
-        lines = [f"{name:<8} {line}" for name, part in parts.items() if part is not None
-                 for name, line in zip((name, *[""] * 99), str(part).splitlines(), strict=False)]
-        checked = [name for name in ("kernels", "parity", "outputs") if parts[name] is not None]
-        verdict = f"MISSED: {'; '.join(self.missed)}" if self.missed else f"as in torch ({', '.join(checked)})"
-        return "\n".join([str(self.path), *(f"  {line}" for line in [*lines, *([verdict] if checked else [])])])
+        checks = {"kernels": self.kernels, "parity": self.parity, "outputs": self.floor}
+        parts = {"size": self.size, **checks, "latency": self.latency}
+        lines = [f"  {name:<8} " + str(part).replace("\n", f"\n{'':11}") for name, part in parts.items()
+                 if part is not None]
+        done = ", ".join(name for name, part in checks.items() if part is not None)
+        verdict = f"  MISSED: {'; '.join(self.missed)}" if self.missed else f"  right: {done}"
+        return "\n".join([str(self.path), *lines, *([verdict] if done else [])])
+
+
+def _count(names: list[str], what: str) -> str:
+    return f"{len(names)} {what}{'s are' if len(names) > 1 else ' is'}"
 
 
 def float_size(model: nn.Module) -> int:
     """Bytes of the parameters of the layers of a model in float32, without those of its quantizers."""
-    from aiqvit.quant.quantizers import Quantizer
-
     own = {id(p) for module in model.modules() if isinstance(module, Quantizer) for p in module.parameters()}
     return sum(4 * p.numel() for p in model.parameters() if id(p) not in own)
 
