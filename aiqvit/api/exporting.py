@@ -45,9 +45,10 @@ def export(model: nn.Module, path: str | PathLike[str], data: Data | None = None
     info, show = info_of(model), bar if progress else lambda items, *_, **__: items
     samples = proving(info, data)
     check_input(model, samples.to(device_of(model)))
+    network = _network(info, fp32) if latency else None
     exported = export_onnx(model, expanded(str(path)), samples, target=target, opset=opset, properties=properties(info))
     with tempfile.TemporaryDirectory() as folder:
-        plain = export_fp32(_network(info, fp32), Path(folder) / "fp32.onnx", samples) if latency else None
+        plain = export_fp32(network, Path(folder) / "fp32.onnx", samples) if network else None
         proof = prove(model, exported, samples, fp32=plain, progress=show)
     if proof.missed:
         warnings.warn(f"{exported.path}: {'; '.join(proof.missed)}", stacklevel=2)

@@ -17,14 +17,34 @@ def square_distances(a: Tensor, b: Tensor) -> Tensor:
 @torch.no_grad()
 def farthest_points(xyz: Tensor, count: int) -> Tensor:
     """Indices (B, count) of points (B, N, 3): the first point, then always the one farthest from those chosen."""
+    if torch.compiler.is_exporting():
+        return _scanned(xyz, count)
     planes = xyz.transpose(1, 2).contiguous()  # (B, 3, N)
     nearest = torch.full_like(planes[:, 0], torch.inf)  # (B, N), squared distance from the chosen ones
-    chosen = torch.zeros(xyz.shape[0], count, dtype=torch.long, device=xyz.device)
+    chosen = torch.zeros(len(xyz), count, dtype=torch.long, device=xyz.device)
     for step in range(1, count):
         last = planes.gather(2, chosen[:, None, step - 1 : step].expand(-1, 3, -1))  # (B, 3, 1)
         torch.minimum(nearest, (planes - last).square_().sum(1), out=nearest)
         chosen[:, step] = nearest.argmax(1)
     return chosen
+
+
+def _scanned(xyz: Tensor, count: int) -> Tensor:
+    """The same as a loop of the graph that is exported, which would have all steps one behind the other."""
+    from torch._higher_order_ops.scan import scan
+
+    planes = xyz.transpose(1, 2)  # (B, 3, N)
+    first = torch.zeros(xyz.shape[0], 1, 1, dtype=torch.long, device=xyz.device)
+
+    def step(state: tuple[Tensor, Tensor], _: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        distances, last = state
+        chosen = planes.gather(2, last.expand(-1, 3, -1))  # (B, 3, 1)
+        distances = torch.minimum(distances, (planes - chosen).square().sum(1))
+        last = distances.argmax(1)[:, None, None]
+        return (distances, last), last[:, 0, 0].clone()
+
+    _, others = scan(step, (torch.full_like(planes[:, 0], torch.inf), first), torch.zeros(count - 1, 1))
+    return torch.cat([first[:, 0], others.transpose(0, 1)], dim=1)
 
 
 @torch.no_grad()
