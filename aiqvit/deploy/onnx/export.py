@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from aiqvit import __version__
 from aiqvit.deploy.onnx import graph, twins
 from aiqvit.deploy.onnx.fuse import fuse
+from aiqvit.deploy.onnx.log_softmax import fuse_log_softmax
 from aiqvit.deploy.onnx.ops import translations
 from aiqvit.deploy.onnx.weights import Target, store
 from aiqvit.io.files import write_bytes
@@ -50,6 +51,7 @@ def export_onnx(model: nn.Module, path: str | Path, example: Tensor, *, target: 
     program = _traced(model, example, opset)
     store(program.model, target)
     graph.name_values(program.model)
+    fuse_log_softmax(program.model)
     if target == "ort":
         fuse(program.model)
     return _write(program.model, Path(path), properties or {}, products)
