@@ -30,7 +30,7 @@ def between(layer: str, made_by: Mapping[str, NodeProto], kinds: set[str]) -> It
         if node.op_type in kinds:
             yield node
         else:
-            waiting += [name for name in node.input if not name.endswith(ENDS)]
+            waiting += [name for name in node.input if not name.partition("@")[0].endswith(ENDS)]
 
 
 def landing(model: ModelProto, value: str) -> str:
