@@ -1,5 +1,6 @@
 """The speed script measures what it says on a small model; no time is asserted."""
 
+import pytest
 import timm
 import torch
 
@@ -15,3 +16,30 @@ def test_every_measurement_runs_on_a_small_model(capsys):
         speed.show("title", seconds)
         assert all(value > 0 for value in seconds.values())
     assert capsys.readouterr().out.count("1.00 x") == 3
+
+
+def test_exports_beside_the_runtime_s_own_quantization(capsys):
+    pytest.importorskip("onnxruntime")
+    assert speed.main(["--deploy", "--model", "test_vit", "--method", "minmax,fp32", "--bits", "4/8", "--batch", "1,3",
+                       "--rounds", "1"]) == 0
+    out = capsys.readouterr().out
+    rows = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert [name for name in rows if name in ("fp32", "MinMax 4/8", "quantize_dynamic", "quantize_static")] == [
+        "fp32", "MinMax 4/8", "quantize_dynamic", "quantize_static"]
+    assert "1.000" in rows["fp32"] and rows["fp32"].count("1.00 x") == 2 and rows["fp32"].split()[-1].startswith("0/")
+    whole, part = rows["MinMax 4/8"].split()[-1].split("/")
+    assert whole == part and float(rows["MinMax 4/8"].split()[3]) < 0.4
+    assert "batch 3, 1 thread" in out and "Medians of 1 rounds in turn" in out and "onnxruntime " in out
+    assert "\nFull precision 4/8 is left out: the model is not quantized" in out
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--rounds", "5"], "--rounds belongs to --deploy"),
+    (["--deploy", "--model", "nothing"], "--model 'nothing': timm has no such model"),
+    (["--deploy", "--batch", "0"], "--batch '0': expected a whole number from 1 to 1024"),
+    (["--deploy", "--method", "nothing"], "unknown method 'nothing'"),
+    (["--deploy", "--bits", "9/9"], "bits '9/9': expected weights/activations"),
+])
+def test_wrong_input_is_one_sentence(arguments, message, capsys):
+    assert speed.main(arguments) == 2
+    assert message in capsys.readouterr().err

@@ -105,6 +105,8 @@ def _log(q: LogSqrt2 | Log2) -> Form:
     _fits(q, q.levels)
     scale, step, lowest = q.scale.item(), LN2 / q.steps, BYTE + 1 - q.levels
     border = None if q.zero_code is None else 2 ** ((0.5 - q.zero_code) / q.steps)  # what lies below means 0
+    if border is not None and border < torch.finfo(torch.float32).tiny:
+        border = None  # what lies below is 0 in every sum
 
     def terms(x: Tensor) -> list[Tensor]:
         ratio = (x if scale == 1 else x * (1.0 / scale)).relu()

@@ -13,28 +13,38 @@ if TYPE_CHECKING:
 BATCH = "batch"
 
 
-def name_values(model: ir.Model) -> None:
-    """Remove every `Tap` (see `aiqvit.deploy.onnx.ops`); its input gets its name.
+def name_values(model: ir.Model) -> set[str]:
+    """Remove every `Tap` (see `aiqvit.deploy.onnx.ops`), whose input gets its name; the layers and products named.
 
     A value that has a name already, such as an input of the graph, is passed on under the second one by an Identity.
     """
     import onnx_ir as ir
 
-    graph, used = model.graph, set()
-    for node in list(graph):
-        if node.op_type != "Tap":
-            continue
+    graph, used, named = model.graph, set(), set()
+    for node in [node for node in graph if node.op_type == "Tap"]:
         value, output, name = node.inputs[0], node.outputs[0], node.attributes["name"].as_string()
-        name = _unused(name, used)
-        fixed = value.producer() is None or value.name in used or output.is_graph_output()
+        named.add(name.rpartition(":")[0])
         if value.producer() is None or value.name in used:
-            value = _identity(graph, node, value, name)
-        value.name = name
-        used.add(name)
-        if fixed and output.is_graph_output():
-            graph.outputs[graph.outputs.index(output)] = _identity(graph, node, value, output.name)
+            value = _identity(graph, node, value)
+        value.name = _unused(name, used)
+        used.add(value.name)
+        if output.is_graph_output():  # its name is fixed
+            last = _identity(graph, node, value)
+            last.name = output.name
+            graph.outputs[graph.outputs.index(output)] = last
         ir.convenience.replace_all_uses_with(output, value)
         graph.remove(node, safe=True)
+    return named
+
+
+def integer_products(model: ir.Model) -> int:
+    """How many products have two operands that are read from integers."""
+    def reads(value: ir.Value) -> bool:
+        while (node := value.producer()) is not None and node.op_type in ("Transpose", "Reshape", "Identity"):
+            value = node.inputs[0]
+        return node is not None and node.op_type == "DequantizeLinear"
+
+    return sum(node.op_type == "MatMul" and all(map(reads, node.inputs)) for node in model.graph)
 
 
 def _unused(name: str, used: set[str]) -> str:  # a layer that is called again
@@ -44,11 +54,11 @@ def _unused(name: str, used: set[str]) -> str:  # a layer that is called again
     return numbered
 
 
-def _identity(graph: ir.Graph, before: ir.Node, value: ir.Value, name: str) -> ir.Value:
+def _identity(graph: ir.Graph, before: ir.Node, value: ir.Value) -> ir.Value:
     import onnx_ir as ir
 
     node = ir.node("Identity", [value])
-    node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = name, value.type, value.shape
+    node.outputs[0].type, node.outputs[0].shape = value.type, value.shape
     graph.insert_before(before, node)
     return node.outputs[0]
 

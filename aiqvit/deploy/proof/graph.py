@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def between(layer: str, made_by: Mapping[str, NodeProto], kinds: set[str]) -> It
         if node.op_type in kinds:
             yield node
         else:
-            waiting += [name for name in node.input if not name.endswith(ENDS)]
+            waiting += [name for name in node.input if not name.partition("@")[0].endswith(ENDS)]
 
 
 def landing(model: ModelProto, value: str) -> str:
@@ -43,34 +43,44 @@ def landing(model: ModelProto, value: str) -> str:
     return value.removesuffix(":in")
 
 
-def before_codes(model: ModelProto, value: str) -> str:
-    """The float value of a name that is one of codes, because its quantizer stands in front of moves.
+def as_float(model: ModelProto, value: str) -> str:
+    """The operand that a name stands for: the value itself, or what nodes make of it that are added to the graph.
 
-    Nodes that make it are added to the graph: the same moves of what the quantizer gets, times what its scale is less
-    than the one that the codes are read with. A name of a float value is returned as it is.
+    A name of codes, whose quantizer stands in front of moves, stands for the same moves of what the quantizer gets,
+    times what its scale is less than the one that the codes are read with. That of a logarithm stands for its power.
     """
-    import onnx
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
-    graph, moves = model.graph, []
-    made_by = {output: node for node in graph.node for output in node.output}
-    node = made_by.get(value)
+    made_by = {output: node for node in model.graph.node for output in node.output}
+    moves, node = [], made_by.get(value)
+    if node is not None and node.op_type == "LogSoftmax":
+        model.graph.node.append(helper.make_node("Exp", [value], [f"{value}.float"]))
+        return f"{value}.float"
     while node is not None and node.op_type in (*MOVES, "Clip"):
         moves += [node] if node.op_type in MOVES else []
         node = made_by.get(node.input[0])
     if node is None or node.op_type != "QuantizeLinear":
         return value
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    own, read = (numpy_helper.to_array(constants[name]) for name in (node.input[1], _read_scale(model, value)))
-    current = node.input[0]
-    for number, move in enumerate(reversed(moves)):
+    return _moved(model, value, node, moves[::-1])
+
+
+def _moved(model: ModelProto, value: str, quantizer: NodeProto, moves: Sequence[NodeProto]) -> str:
+    """Moves of what a quantizer gets; returns the name of the result."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    own, read = (numpy_helper.to_array(constants[name]) for name in (quantizer.input[1], _read_scale(model, value)))
+    gain = numpy_helper.from_array((read / own).reshape(()).astype("float32"), f"{value}.gain")
+    current = quantizer.input[0]
+    for number, move in enumerate(moves):
         copy = onnx.NodeProto()
         copy.CopyFrom(move)
-        copy.name, copy.input[0], copy.output[0] = "", current, f"{value}.float{number}"
-        graph.node.append(copy)
+        copy.name, copy.input[0], copy.output[0] = "", current, f"{value}.moved{number}"
+        model.graph.node.append(copy)
         current = copy.output[0]
-    graph.initializer.append(numpy_helper.from_array((read / own).reshape(()).astype("float32"), f"{value}.gain"))
-    graph.node.append(helper.make_node("Mul", [current, f"{value}.gain"], [f"{value}.float"]))
+    model.graph.initializer.append(gain)
+    model.graph.node.append(helper.make_node("Mul", [current, gain.name], [f"{value}.float"]))
     return f"{value}.float"
 
 

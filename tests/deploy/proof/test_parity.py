@@ -1,5 +1,7 @@
 """A layer that differs from torch's is named, and no other; files that are not of the model are refused."""
 
+from copy import deepcopy
+
 import onnx
 import pytest
 import torch
@@ -52,7 +54,7 @@ def test_every_layer_and_product_of_the_mini_model_is_equal(mini):
 
 
 def test_images_of_another_shape_are_refused(made):
-    with pytest.raises(UserError, match=r"refuses a batch of shape \(16, 6, 15\)"):
+    with pytest.raises(UserError, match=r"the model refuses a batch of shape \(1, 6, 15\)"):
         layer_parity(made.model, made.path, made.images[..., :15])
 
 
@@ -63,7 +65,7 @@ def test_a_file_of_another_model_is_refused(made, mini):
 
 def test_a_float_model_has_nothing_to_compare(made):
     with pytest.raises(UserError, match="no quantized layer"):
-        layer_parity(torch.nn.Linear(2, 2), made.path, made.images)
+        layer_parity(torch.nn.Linear(16, 2), made.path, made.images)
 
 
 def test_codes_beyond_those_of_the_reader_are_on_its_grid_too(made):
@@ -72,3 +74,9 @@ def test_codes_beyond_those_of_the_reader_are_on_its_grid_too(made):
     codes = torch.arange(-400, 400.0)
     assert _on_grid(reader, codes * scale) and not _on_grid(reader, (codes + 0.3) * scale)
     assert not _on_grid(made.model.qk, codes)
+
+
+def test_a_layer_that_no_forward_pass_calls_is_not_asked_for(made):
+    spare = deepcopy(made.model)
+    spare.unused = deepcopy(spare.fc1)
+    assert {one.name for one in layer_parity(spare, made.path, made.images).matches} == set(LAYERS)

@@ -17,7 +17,7 @@ def test_a_right_export(mini):
 
 def test_a_wrong_export_is_called_wrong(made):
     path = change(made.path, "fc2.codes", (3, 4), 20)
-    exported = Exported(path, path.stat().st_size, PROMISED | {"elsewhere": "integer"})
+    exported = Exported(path, path.stat().st_size, PROMISED | {"elsewhere": "integer"}, 6)
     proof = prove(made.model, exported, made.images)
     assert proof.latency is None and len(proof.missed) == 3
     last = str(proof).splitlines()[-1].strip()
