@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from os import PathLike
+from argparse import ArgumentTypeError
+from os import PathLike, fspath
 
 from torch import nn
 
 from aiqvit.deploy.pack import load_model, save_model
 from aiqvit.guard import path as expanded
+from aiqvit.interfaces import UserError
 
 
 def save(model: nn.Module, path: str | PathLike[str]) -> int:
@@ -18,7 +20,7 @@ def save(model: nn.Module, path: str | PathLike[str]) -> int:
     The file is written whole or not at all. docs/files.md has its format. Raises `UserError` for a model that is not
     quantized and for a place that cannot be written.
     """
-    return save_model(model, expanded(str(path)))
+    return save_model(model, file_path(path))
 
 
 def load(path: str | PathLike[str], model: nn.Module | None = None) -> nn.Module:
@@ -34,4 +36,12 @@ def load(path: str | PathLike[str], model: nn.Module | None = None) -> nn.Module
     Raises `UserError` for a file that is missing, foreign, of another version, cut off or edited, and for a network
     that it does not fit.
     """
-    return load_model(expanded(str(path)), model)
+    return load_model(file_path(path), model)
+
+
+def file_path(path: str | PathLike[str]) -> str:
+    """A path with `~` expanded. Raises `UserError` for what is none."""
+    try:
+        return expanded(fspath(path))
+    except (TypeError, ArgumentTypeError, UnicodeError) as error:
+        raise UserError(f"path {path!r}: {error}"[:300]) from error

@@ -9,6 +9,7 @@ from aiqvit.api.data import Data, batches
 from aiqvit.api.devices import device_of
 from aiqvit.deploy.info import info_of
 from aiqvit.interfaces import Coverage, UserError
+from aiqvit.io.escape import line, terminal
 from aiqvit.quant.card import format_card, scheme_card
 from aiqvit.quant.coverage import coverage as counted
 
@@ -26,9 +27,8 @@ def card(model: nn.Module) -> str:
     """
     info = info_of(model)
     made = f"{info.title}, {info.bits} bits, seed {info.seed}, preset {info.preset}"
-    lines = [f"{made}, calibrated on {info.samples} samples", f"  {info.note}" if info.note else "",
-             f"  {info.covered}" if info.covered else ""]
-    return "\n".join([*filter(None, lines), format_card(scheme_card(model))])
+    lines = [f"{made}, calibrated on {info.samples} samples", info.note, str(info.covered or "")]
+    return terminal("\n  ".join(filter(None, map(line, lines))) + f"\n{format_card(scheme_card(model))}")
 
 
 @torch.no_grad()

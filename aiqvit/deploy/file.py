@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import torch
 from annotated_types import Interval, Len
@@ -34,7 +34,6 @@ LONGEST = 16 * 2**20  # bytes of all that describes the tensors; the largest net
 Text = Annotated[str, Len(0, 200)]
 Name = Annotated[str, Len(1, 1000)]
 Side = Annotated[int, Interval(ge=0, le=2**31)]
-Filled = TypeVar("Filled")
 Plain = None | bool | int | float | str | list[Any] | dict[str, Any]
 
 
@@ -85,9 +84,10 @@ def read(path: Path) -> tuple[Header, Info, dict[str, Tensor]]:
         if _checksum({k: v for k, v in header.items() if k != "checksum"}, tensors) != header["checksum"]:
             raise ValueError("it was changed after it was written: its checksum is another")
         return header, _info(header["info"]), tensors
-    except (ValueError, KeyError, SafetensorError) as error:
-        reason = str(error) or type(error).__name__
-        raise UserError(f"cannot load {str(path)!r}: {line(reason)[:300]}") from error
+    except (KeyError, SafetensorError) as error:
+        raise UserError(f"cannot load {str(path)!r}: it was cut off or changed, {line(str(error))[:300]}") from error
+    except ValueError as error:
+        raise UserError(f"cannot load {str(path)!r}: {line(str(error))[:300]}") from error
 
 
 def _header(content: bytes) -> Header:
@@ -97,11 +97,11 @@ def _header(content: bytes) -> Header:
         raise ValueError("it is no safetensors file, or was cut off")
     if length > LONGEST:
         raise ValueError(f"its header has {length} bytes: expected at most {LONGEST}")
-    outside = parse_json(content[8 : 8 + length])
+    outside = _parsed(content[8 : 8 + length])
     metadata = outside.get("__metadata__") if isinstance(outside, dict) else None
     if not isinstance(metadata, dict) or KEY not in metadata:
         raise ValueError("it holds no quantized model: aiqvit.save writes one")
-    header = parse_json(metadata[KEY])
+    header = _parsed(metadata[KEY])
     version = header.get("version") if isinstance(header, dict) else None
     if type(version) is int and version != VERSION:
         raise ValueError(f"it has version {version} of the format, and this aiqvit reads version {VERSION}: "
@@ -109,21 +109,28 @@ def _header(content: bytes) -> Header:
     return checked(header, Header)
 
 
+def _parsed(text: Any) -> Any:
+    try:
+        return parse_json(text)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"its header was changed, {error}") from error
+
+
 def _info(values: dict[str, Any]) -> Info:
     """Raises `ValueError` for other fields or types than those of `Info`."""
     shape = values.get("shape")
-    info = _filled(Info, values | {"shape": tuple(shape) if isinstance(shape, list) else shape}, "its info")
-    if info.coverage:
-        _filled(Coverage, info.coverage, "its coverage")
-    return info
+    found = checked(values | {"shape": tuple(shape) if isinstance(shape, list) else shape}, _fields(Info))
+    if found["coverage"]:
+        checked(found["coverage"], _fields(Coverage))
+    return Info(**found)
 
 
-def _filled(kind: type[Filled], values: Mapping[str, Any], what: str) -> Filled:
-    """A dataclass of plain values. Raises `ValueError` for other fields or types."""
-    kinds = get_type_hints(kind, include_extras=True)
-    if values.keys() != kinds.keys():
-        raise ValueError(f"{what} has other fields: {', '.join(sorted(values.keys() ^ kinds.keys()))}")
-    return kind(**{name: checked(value, kinds[name]) for name, value in values.items()})
+@cache
+def _fields(kind: type) -> Any:
+    """The schema of a dataclass whose fields are plain values."""
+    schema = TypedDict(kind.__name__, get_type_hints(kind, include_extras=True))
+    schema.__pydantic_config__ = ConfigDict(extra="forbid")
+    return schema
 
 
 def _json(value: Any) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from aiqvit.deploy import file
 from aiqvit.deploy.apart import apart
 from aiqvit.deploy.bitpack import pack, unpack
+from aiqvit.deploy.fit import check_shapes, check_types, fresh, keep_buffers
 from aiqvit.deploy.info import attach, info_of
 from aiqvit.deploy.rebuild import build
 from aiqvit.deploy.sites import restored, weight_of
@@ -65,12 +66,13 @@ def load_model(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     except ValueError as error:
         reason = line(str(error))[:300]
         raise UserError(f"cannot load {str(path)!r}: its header does not fit its tensors, {reason}") from error
-    network = build(info.recipe, tensors, path) if model is None else _fresh(model)
+    network = build(info.recipe, tensors, path) if model is None else fresh(model)
     try:
         skeleton = quantize_model(apart(network), scheme_of(state))
-        _keep_buffers(skeleton, state)
-        _check_tensors(skeleton, state)
+        keep_buffers(skeleton, state)
+        check_types(skeleton, state)
         load_state(skeleton, state)
+        check_shapes(skeleton)
     except ValueError as error:
         whose = "the network that it names" if model is None else f"a {type(network).__name__}"
         raise UserError(f"cannot load {str(path)!r} into {whose}: {line(str(error))[:300]}") from error
@@ -116,34 +118,3 @@ def _state(header: file.Header, tensors: dict[str, Tensor]) -> dict[str, Any]:
         codes = unpack(tensors[key], stored["bits"], count).view(stored["shape"])
         state[key] = weight_of(key, quantizer, codes, stored["bits"])
     return state | {f"{name}.{STATE}": stored for name, stored in header["quantizers"].items()}
-
-
-def _fresh(model: nn.Module) -> nn.Module:
-    """The network that was handed over, ready. Raises `UserError` for what is no network, or not a fresh one."""
-    if not isinstance(model, nn.Module):
-        raise UserError(f"model is a {type(model).__name__}: expected a fresh instance of the network, as Net()")
-    if next(quant_layers(model), None):
-        raise UserError("the network that was handed over is quantized already: expected a fresh instance of it")
-    return model.cpu().float()
-
-
-def _keep_buffers(model: nn.Module, state: dict[str, Any]) -> None:
-    """Let the state_dict have the buffers that only the file has in it."""
-    for name, module in model.named_modules():
-        for key, buffer in list(module.named_buffers(recurse=False)):
-            if f"{name}.{key}".lstrip(".") in state:
-                module.register_buffer(key, buffer)
-
-
-def _check_tensors(model: nn.Module, state: dict[str, Any]) -> None:
-    """Raise `ValueError` for a tensor of another type than the model's, and what layers cannot use."""
-    own = model.state_dict()
-    for name, layer in quant_layers(model):
-        for key, shape in (("bias", layer.weight.shape[:1]), ("offset", layer.weight.shape)):
-            added = state.get(f"{name}.{key}")
-            if added is not None and added.shape != shape:
-                raise ValueError(f"{name}.{key} has the shape {tuple(added.shape)} instead of {tuple(shape)}")
-    for key, tensor in state.items():
-        wanted = getattr(own.get(key), "dtype", torch.float32)  # what methods add is float32
-        if isinstance(tensor, Tensor) and tensor.dtype != wanted:
-            raise ValueError(f"{key} is {tensor.dtype} instead of {wanted}".replace("torch.", ""))

@@ -44,9 +44,10 @@ def restored(name: str, stored: Stored, tensors: Mapping[str, Tensor]) -> Quanti
     if quantizer.get_extra_state() != stored:
         raise ValueError(f"{name}: its values are not those of a {stored['format']}")
     for key, tensor in tensors.items():
-        if len(tensor.shape) > DIMENSIONS or tensor.numel() != max(tensor.shape, default=1):
-            raise ValueError(f"{name}.{key} has the shape {tuple(tensor.shape)}: expected one value, or one for each "
-                             "part of one dimension")
+        most = 1 if quantizer.axis is None else max(tensor.shape, default=0)
+        if len(tensor.shape) > DIMENSIONS or not tensor.numel() == most > 0:
+            raise ValueError(f"{name}.{key} has the shape {tuple(tensor.shape)}: expected one value, or with an axis "
+                             "one for each part of that dimension")
     return quantizer
 
 
