@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from aiqvit.api.data import Data, batches, check_input
 from aiqvit.api.devices import device_of
 from aiqvit.deploy.info import Info, info_of
-from aiqvit.deploy.onnx.export import OPSET, export_fp32, export_onnx
+from aiqvit.deploy.onnx.export import export_fp32, export_onnx
+from aiqvit.deploy.onnx.versions import OPSETS
 from aiqvit.deploy.proof.report import Proof, prove
 from aiqvit.deploy.rebuild import made
 from aiqvit.guard import path as expanded
@@ -26,7 +27,7 @@ SAMPLES = 8  # that a proof is made on, where no data are given
 
 
 def export(model: nn.Module, path: str | PathLike[str], data: Data | None = None, *,
-           target: Literal["ort", "openvino"] = "ort", opset: int = OPSET, latency: bool = False,
+           target: Literal["ort", "openvino"] = "ort", opset: int = OPSETS[0], latency: bool = False,
            fp32: nn.Module | None = None, progress: bool = True) -> Proof:
     """Write a quantized model as ONNX in QDQ form, which runtimes turn into integer kernels, and prove what it is.
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from aiqvit.deploy.onnx.ops import translations
+from aiqvit.deploy.onnx.simplify import simplify
 from aiqvit.interfaces import UserError
 
 if TYPE_CHECKING:
@@ -39,8 +40,11 @@ def traced(model: nn.Module, example: Tensor, opset: int) -> ir.Model:
                                           strict=False)
             count = len(program.graph_signature.user_outputs)
             names = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
-            return torch.onnx.export(program, opset_version=opset, dynamo=True, input_names=["input"],
-                                     output_names=names, custom_translation_table=translations(), verbose=False).model
+            found = torch.onnx.export(program, opset_version=opset, dynamo=True, input_names=["input"],
+                                      output_names=names, custom_translation_table=translations(), verbose=False,
+                                      optimize=False).model
+            simplify(found)
+            return found
     except Exception as error:
         raise UserError(f"the model cannot be exported: {_reason(error)}") from error
 
