@@ -23,7 +23,7 @@ from aiqvit.deploy.info import Info
 from aiqvit.deploy.pack import load_model, save_model
 from aiqvit.interfaces import UserError
 from tests.deploy import cases, hostile
-from tests.fuzz.mutations import changed_bytes, changed_json
+from tests.fuzz.mutations import changed_json
 from tests.fuzz.test_readers import COUNT, watched
 
 KINDS = ("aiqvit[form=outside]", "mini_vit", "4/4"), ("repqvit", "modelnet40", "3/4"), ("ptq4vit", "mini_swin", "2/6")
@@ -215,24 +215,20 @@ def changed_tensors(content: bytes, draw: Random) -> bytes:
     return hostile.written(header, tensors)
 
 
-@pytest.mark.parametrize("mutate", (changed_bytes, changed_part, changed_tensors))
-def test_changed_files(mutate, good, tmp_path):
+@pytest.mark.parametrize("mutate", (changed_part, changed_tensors))
+def test_changed_content_with_a_right_checksum(mutate, good, tmp_path):
     path = tmp_path / "a.safetensors"
 
     @settings(max_examples=COUNT, deadline=None, database=None, derandomize=True)
     @given(st.integers(0, 2**64))
     def check(seed):
         draw = Random(seed)
-        content = draw.choice(good)
-        path.write_bytes(mutate(content, draw))
+        path.write_bytes(mutate(draw.choice(good), draw))
         with watched():
             try:
-                found = hostile.parts(path.read_bytes()) if load_model(path) else None
+                aiqvit.card(load_model(path))
             except UserError as error:
                 assert "\n" not in str(error) and len(str(error)) < 700 + len(str(path))
-                return
-        if mutate is changed_bytes:
-            assert str(found) == str(hostile.parts(content))
 
     check()
 
