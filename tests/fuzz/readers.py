@@ -147,6 +147,12 @@ def quantized(folder: Path) -> Path:
     return folder / "q.safetensors"
 
 
+def content(path: Path) -> Any:
+    """The state of such a model in comparable form."""
+    state = load_model(path).state_dict()
+    return {key: value.tolist() if isinstance(value, torch.Tensor) else value for key, value in state.items()}
+
+
 def hdf5(folder: Path) -> Path:
     """Two shapes."""
     import h5py
@@ -193,7 +199,7 @@ READERS = {
     "weights zip": Reader(saved(), loaded),
     "weights legacy": Reader(saved(_use_new_zipfile_serialization=False), loaded),
     "weights safetensors": Reader(put(save(network()), "a.safetensors"), loaded),
-    "quantized model": Reader(quantized, lambda path: str(load_model(path).state_dict()), exact=True),
+    "quantized model": Reader(quantized, content, exact=True),
     "preparation": Reader(put(json.dumps(CONFIG).encode(), "config.json"),
                           lambda path: transforms.of_weights(path.with_name("w.pth"), "m"), structured=True),
     "annotations": Reader(put(json.dumps(COCO).encode(), "a.json"), annotations, structured=True),
