@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from importlib.util import find_spec
 
 import pytest
 import timm
@@ -28,10 +29,7 @@ def examples(name: str) -> list[doctest.Example]:
 
 
 def available(name: str) -> bool:
-    try:
-        return bool(getattr(aiqvit, name))
-    except ImportError:  # not written yet
-        return False
+    return find_spec(f"aiqvit.api.{aiqvit._HOMES[name]}") is not None
 
 
 def test_all_names_are_here():
