@@ -44,4 +44,4 @@ def file_path(path: str | PathLike[str]) -> str:
     try:
         return expanded(fspath(path))
     except (TypeError, ArgumentTypeError, UnicodeError) as error:
-        raise UserError(f"path {path!r}: {error}"[:300]) from error
+        raise UserError(f"path: {error}") from error

@@ -32,17 +32,19 @@ class Stored(TypedDict):
 
 def restored(name: str, stored: Stored, tensors: Mapping[str, Tensor]) -> Quantizer:
     """The quantizer `name` with its tensors. Raises `ValueError` for values and tensors that do not make one."""
+    kind, bits = stored["format"], stored["bits"]
+    wrong = ValueError(f"{name} is no {kind} of {bits} bits with the tensors {', '.join(sorted(tensors)) or '(none)'}")
     try:
         quantizer = scheme_of({f"{name}.{STATE}": stored})(Site(name)).build(Site(name))
         found: dict[str, Any] = {**tensors, STATE: stored}
+        known = type(quantizer).__name__ == kind != Quantizer.__name__ and STATE not in tensors
+        if not known or quantizer.coded != (bits not in (HALF, FULL)):
+            raise wrong
         quantizer.load_state_dict(found)
     except (TypeError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{name} is no {stored['format']} of {stored['bits']} bits with the tensors "
-                         f"{', '.join(sorted(tensors)) or '(none)'}") from error
-    if type(quantizer) is Quantizer or quantizer.coded != (stored["bits"] not in (HALF, FULL)):
-        raise ValueError(f"{name}: {stored['format']} has no {stored['bits']} bits")
+        raise wrong from error
     if quantizer.get_extra_state() != stored:
-        raise ValueError(f"{name}: its values are not those of a {stored['format']}")
+        raise wrong
     for key, tensor in tensors.items():
         most = 1 if quantizer.axis is None else max(tensor.shape, default=0)
         if len(tensor.shape) > DIMENSIONS or not tensor.numel() == most > 0:
