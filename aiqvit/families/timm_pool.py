@@ -26,7 +26,7 @@ class LatentPool(OpenAttention):
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         """x: (B, N, C) to (B, C), or (B, L, C) without pooling of the L queries."""
-        B = len(x)
+        B = x.shape[0]  # as `len` it would be a constant for `torch.export`
         if self.pos_embed is not None:
             x = x + self.pos_embed[None].to(x.dtype)
         (q,) = split_heads(self.q(self.latent.expand(B, -1, -1)), 1, self.num_heads)  # (B, H, L, D)

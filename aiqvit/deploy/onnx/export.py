@@ -53,6 +53,7 @@ def export_onnx(model: nn.Module, path: str | Path, example: Tensor, *, target: 
     products = twins.replace(model)
     program = traced(model, example, opset)
     store(program, target)
+    graph.keep_float_weights(program)
     reached = graph.name_values(program)
     for name in products.keys() - reached:
         products[name] = "float: not reached by the example"

@@ -37,6 +37,27 @@ def name_values(model: ir.Model) -> set[str]:
     return named
 
 
+def keep_float_weights(model: ir.Model) -> None:
+    """Decode the inputs of convolutions by arithmetic.
+
+    Where a convolution stands between DequantizeLinear and QuantizeLinear, onnxruntime quantizes its weights anew.
+    """
+    import onnx_ir as ir
+
+    def add(kind: str, before: ir.Node, *inputs: ir.Value, **attributes: int) -> ir.Value:
+        node = ir.node(kind, inputs, attributes or None)
+        model.graph.insert_before(before, node)
+        return node.outputs[0]
+
+    for node in [node for node in model.graph if node.op_type == "Conv"]:
+        decoding = node.inputs[0].producer()
+        if decoding is None or decoding.op_type != "DequantizeLinear":
+            continue
+        codes, scale, zero = decoding.inputs
+        codes, zero = (add("Cast", node, value, to=ir.DataType.FLOAT) for value in (codes, zero))
+        node.replace_input_with(0, add("Mul", node, add("Sub", node, codes, zero), scale))
+
+
 def integer_products(model: ir.Model) -> int:
     """How many products have two operands that are read from integers."""
     def reads(value: ir.Value) -> bool:
@@ -81,8 +102,11 @@ def clean(model: ir.Model, properties: Mapping[str, str]) -> None:
             value.metadata_props.clear()
             if not value.is_graph_output():
                 value.type = value.shape = None
-    for value in [*model.graph.inputs, *model.graph.initializers.values()]:
+    for value in model.graph.inputs:
         value.metadata_props.clear()
+    for value in model.graph.initializers.values():
+        value.metadata_props.clear()
+        value.type = value.shape = None  # the tensor has them
     model.graph.metadata_props.clear()
     model.metadata_props.clear()
     model.metadata_props.update(properties)

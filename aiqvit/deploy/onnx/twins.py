@@ -8,6 +8,7 @@ from aiqvit.deploy.onnx.forms import Form, form_of, total
 from aiqvit.deploy.onnx.ops import tap
 from aiqvit.deploy.onnx.twin_weights import weight_of
 from aiqvit.interfaces import UserError
+from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantConv2d, QuantLayer, QuantLinear, QuantMatMul, QuantProduct
 
 INTEGER = "integer"
@@ -71,7 +72,8 @@ class TwinConv(Twin):
 
     def __init__(self, source: QuantConv2d, name: str) -> None:
         form, weight = form_of(source.input_quantizer), weight_of(source, name)
-        super().__init__(name, form.reason or weight.reason or "a convolution whose kernels overlap")
+        why = "a convolution whose kernels overlap" if source.groups == 1 else "a convolution in groups"
+        super().__init__(name, form.reason or weight.reason or why)
         self.form, self.weight = form, weight.kernel()
         self.register_buffer("bias", None if source.bias is None else source.bias.detach())
         self.convolve = source._conv_forward
@@ -131,11 +133,13 @@ def twin_of(module: QuantLayer | QuantProduct, name: str) -> Twin:
 def replace(model: nn.Module) -> dict[str, str]:
     """Put twins into a quantized model, in place: layers and products by name, and on which kernels they run.
 
-    Raises `UserError` for a model that is not quantized.
+    Raises `UserError` for a model that is not quantized, or not yet.
     """
     found = {}
     for name, module in list(model.named_modules()):
         if isinstance(module, QuantLayer | QuantProduct):
+            if any(quantizer.mode != "on" for _, quantizer in sites(module)):
+                raise UserError(f"{name}: one of its quantizers is not on and has no range yet: calibrate the model")
             parent, _, child = name.rpartition(".")
             twin = twin_of(module, name)
             setattr(model.get_submodule(parent), child, twin)
