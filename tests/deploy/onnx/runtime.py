@@ -1,4 +1,4 @@
-"""An exported file in onnxruntime: its outputs, its named values, the kernels that it runs on."""
+"""An exported file in onnxruntime: its outputs, its layers one by one, the kernels that it runs on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aiqvit.deploy.onnx.export import Exported
+from aiqvit.deploy.proof.parity import layer_parity
 
 INTEGER = ("MatMulIntegerToFloat", "QLinearMatMul")
 
@@ -37,29 +38,12 @@ def kernels(path: Path) -> Counter:
     return Counter(node.op_type for node in onnx.load(optimized).graph.node)
 
 
-def named(path: Path, x: Tensor) -> dict[str, Tensor]:
-    """Values of layers and products by the names that they have in the file."""
-    model = onnx.load(path)
-    names = [name for node in model.graph.node for name in node.output if ":" in name]
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    values = session(model.SerializeToString()).run(None, {"input": x.numpy()})
-    return {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
-
-
 def same(given: Tensor, expected: Tensor, flips: float = 0.01, tolerance: float = 1e-4) -> bool:
     """Whether values are equal but for rounding; a share of `flips` may differ, where an input lies between codes."""
     off = (given - expected).abs() > tolerance * expected.abs().max()
     return given.shape == expected.shape and off.float().mean().item() <= flips
 
 
-@torch.no_grad()
 def differing(net: nn.Module, exported: Exported, x: Tensor) -> list[str]:
     """Layers and products that, fed with what they got in the file, give something else in torch."""
-    values, found = named(exported.path, x), []
-    for name in exported.products:
-        ends = ("in",) if f"{name}:in" in values else ("left", "right")
-        expected = net.get_submodule(name)(*(values[f"{name}:{end}"] for end in ends))
-        if not same(values[f"{name}:out"], expected):
-            found.append(name)
-    return found
+    return [match.name for match in layer_parity(net, exported.path, x).matches if not match.fine]

@@ -67,9 +67,7 @@ def test_input_and_output_have_a_batch_of_any_size(vit):
     _, model = vit
     assert [(value.name, shape(value)) for value in model.graph.input] == [("input", ["batch", 3, 32, 32])]
     assert [(value.name, shape(value)) for value in model.graph.output] == [("output", ["batch", 7])]
-    kept = {value.name: shape(value) for value in model.graph.value_info}
-    assert kept["blocks.0.attn.qk:out"] == ["batch", 3, 17, 17]
-    assert all(":" in name for name in kept)
+    assert not model.graph.value_info  # onnxruntime is faster without
 
 
 def test_metadata_is_ours_alone(vit):
@@ -78,7 +76,8 @@ def test_metadata_is_ours_alone(vit):
     assert {entry.key: entry.value for entry in model.metadata_props} == {
         "aiqvit.version": __version__, "method": "minmax"}
     assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
-    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 21)]
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [
+        ("", 21), ("com.microsoft", 1)]
     assert exported.size == exported.path.stat().st_size
     assert not model.functions
 
