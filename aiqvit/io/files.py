@@ -79,7 +79,6 @@ def check_place(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"cannot write {str(path)!r}: it is a folder")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
+        tempfile.TemporaryFile(dir=next(folder for folder in path.absolute().parents if folder.exists())).close()
     except OSError as error:
         raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
