@@ -44,6 +44,7 @@ def traced(model: nn.Module, example: Tensor, opset: int) -> ir.Model:
                                       output_names=names, custom_translation_table=translations(), verbose=False,
                                       optimize=False).model
             simplify(found)
+            found.graph.inputs[0].name = "input"  # which the passes rename where it is an output as well
             return found
     except Exception as error:
         raise UserError(f"the model cannot be exported: {_reason(error)}") from error
