@@ -213,6 +213,7 @@ WRONG = {  # arguments -> what is said
     "state": (dict(model={}), "model is a dict"),
     "unknown": (dict(model=nn.Sequential(nn.Conv2d(3, 3, 3))), "no family knows the network Sequential"),
     "no weights": (dict(model=Own().to("meta")), "has no values, it is on the meta device"),
+    "lazy": (dict(model=nn.Sequential(Own(), nn.LazyLinear(3))), "1.weight has no values"),
     "method": (dict(method="repq"), "did you mean|unknown method 'repq'"), "no method": (dict(method=None), "unknown"),
     "two": (dict(method="minmax,brecq"), "expected one method"), "fp32": (dict(method="fp32"), "expected one method"),
     "bits": (dict(bits="9/9"), "bits '9/9': expected"), "one": (dict(bits=4), "bits '4': expected weights/activations"),

@@ -21,6 +21,7 @@ from aiqvit.deploy.info import Info, attach, info_of
 from aiqvit.deploy.pack import coded_layers, load_model, save_model
 from aiqvit.harness.launch.options import choose_methods
 from aiqvit.interfaces import Bits, Job, UserError
+from aiqvit.quant.quantizers import Uniform
 from aiqvit.quant.surgery import quant_layers
 from tests.deploy import cases
 from tests.families import networks
@@ -77,7 +78,8 @@ def read(tmp_path_factory):
     return runpy.run_path(str(path))["read"]
 
 
-@pytest.mark.parametrize("case", CASES, ids=" ".join)
+@pytest.mark.parametrize("case", [case for case in CASES if case.method in cases.METHODS or "form=" in case.method
+                                  or "bits:" in case.method], ids=" ".join)
 def test_a_reader_without_aiqvit_decodes_the_weights_that_the_model_uses(case, saved, read):
     header, weights = read(saved[case])
     model = load_model(saved[case])
@@ -160,6 +162,17 @@ def test_what_is_no_quantized_model_is_not_saved(tmp_path):
         save_model(model, tmp_path / "a")
     attach(model, Info(settings={"x": float("nan")}))
     with pytest.raises(UserError, match="no plain value"):
+        save_model(model, tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_format_of_somebody_else_is_refused(tmp_path):
+    class Ternary(Uniform):
+        pass
+
+    model = attach(cases.quantized(cases.Case("minmax", "mini_vit", "4/4")), Info())
+    model.blocks[0].mlp.fc1.input_quantizer.__class__ = Ternary
+    with pytest.raises(UserError, match="cannot be stored: blocks.0.mlp.fc1.input_quantizer has the format 'Ternary'"):
         save_model(model, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 
