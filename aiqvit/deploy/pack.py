@@ -42,7 +42,8 @@ def save_model(model: nn.Module, path: str | Path) -> int:
     info = info_of(model)
     state = saved_state(model)
     quantizers = {key.removesuffix(f".{STATE}"): state.pop(key) for key in [*state] if key.endswith(f".{STATE}")}
-    tensors = {key: value for key, value in state.items() if key.rpartition(".")[2] not in USED_ONCE}
+    unused = {f"{name}.{key}" for name, _ in quant_layers(model) for key in USED_ONCE}
+    tensors = {key: value for key, value in state.items() if key not in unused}
     try:
         _restored(quantizers, tensors)
     except ValueError as error:
