@@ -49,10 +49,10 @@ class Own(nn.Module):
         self.patches = nn.Conv2d(3, width, 8, stride=8)
         self.layers = nn.ModuleList(Block(width, 3, qkv_bias=True, init_values=0.1) for _ in range(3))
         self.last, self.classify = nn.LayerNorm(width), nn.Linear(width, 7)
-        self.register_buffer("input_mean", torch.rand(3, 1, 1))  # as quantized layers have one
+        self.register_buffer("input_mean", torch.rand(width, 1, 1))  # as quantized layers have one
 
     def forward(self, x):
-        x = self.patches(x - self.input_mean).flatten(2).transpose(1, 2)
+        x = (self.patches(x) - self.input_mean).flatten(2).transpose(1, 2)
         for layer in self.layers:
             x = layer(x)
         return self.classify(self.last(x.mean(1)))
