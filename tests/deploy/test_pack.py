@@ -10,6 +10,7 @@ import re
 import runpy
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ from tests.families import networks
 ROOT = Path(__file__).resolve().parents[2]
 CASES = list(cases.every() if os.environ.get("AIQVIT_EVERY") else cases.some())
 CASES += [cases.Case(method, "mini_vit", bits) for method, bits in cases.VARIANTS.items()]
+if find_spec("mmdet") is None:
+    CASES = [case for case in CASES if case.model not in cases.DETECTORS]
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +39,6 @@ def saved(tmp_path_factory) -> dict[cases.Case, Path]:
     """A folder with a file a case, its input, and what the model gave for it in this process."""
     folder, found = tmp_path_factory.mktemp("saved"), {}
     for number, case in enumerate(CASES):
-        if case.model in cases.DETECTORS:
-            pytest.importorskip("mmdet")
         model, x, found[case] = cases.quantized(case), cases.given(case.model), folder / f"{number:04}.safetensors"
         assert save_model(model, found[case]) == found[case].stat().st_size
         torch.save(x, found[case].with_suffix(".in"))
@@ -124,6 +125,7 @@ def test_what_a_file_says_of_its_model_is_what_the_model_said(saved):
 
 
 def test_padding_of_windows_stays_when_a_method_changes_the_bias_it_was_made_from(saved):
+    pytest.importorskip("mmdet")
     case = next(case for case in CASES if case.model in cases.DETECTORS)
     state, fresh = load_model(saved[case]).state_dict(), cases.trained(case.model).state_dict()
     key = "backbone.stages.2.blocks.0.attn.{}".format
