@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add("--format", help="tables to write: comma list of md, csv, tex (default: all)")
     add("--save-images", type=number(Count), metavar="N",
         help="draw what fp32 and each new run predict on N images (coco)")
+    add("--keep-models", action="store_true", help="keep each quantized model as a packed file in OUT/models")
     add("--units", action="store_true", help="print what each method did to each unit: losses, ranks, intervals")
     add("--partial", action="store_true", help="take models of which parts stay in full precision; tables mark them")
     add("--force", action="store_true", help="run again what is finished")
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # waiting threads of torch must not spin: beside other programs on the same cores that is several times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminated)  # what batch systems send
+        signal.signal(signal.SIGTERM, interrupt)  # what batch systems send
     arguments = sys.argv[1:] if argv is None else list(argv)
     return guarded(lambda: run(arguments), "; finished runs and blocks are kept, the same command goes on from there",
                    arguments)
@@ -95,7 +96,7 @@ def run(argv: Sequence[str]) -> int:
     return command.bench(args)
 
 
-def _terminated(*_: object) -> None:
+def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 

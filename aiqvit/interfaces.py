@@ -83,6 +83,7 @@ class Subject:
     bit_rules: Mapping[str, str] = field(default_factory=dict)  # bits of single roles or layers (`aiqvit.quant.policy`)
     inputs: Mapping[str, str] = field(default_factory=dict)  # how samples are prepared, where that is not the usual way
     notes: tuple[str, ...] = ()  # what was chosen and changed to make the weights fit, a sentence each; recorded
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # makes the network again (`aiqvit.deploy.rebuild`)
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,18 @@ class Task(ABC):
     def load(self, model: str, weights: str | None = None) -> Subject:
         """Build a model with its trained weights. Raises `UserError` for an unknown name or weights that do not fit."""
 
+    @classmethod
+    def rebuild(cls, recipe: Mapping[str, Any]) -> nn.Module:
+        """The network of a `Subject.recipe` whose `builder` is this task, with random weights; reads no data."""
+        raise ValueError(f"the task {cls.name!r} builds no network without its weights")
+
+    def take(self, subject: Subject) -> Subject:
+        """A subject whose network comes from a file of its own, not from `load`, ready for `evaluate`.
+
+        Raises `UserError` where it does not fit the data.
+        """
+        return subject
+
     @abstractmethod
     def calibration(self, subject: Subject, images: int, seed: int, explicit: bool = False) -> list[Batch]:
         """Training images in the evaluation transform, drawn by `seed`, as a list of batches.
@@ -281,6 +294,13 @@ class Task(ABC):
     def example(self, subject: Subject) -> Batch | None:
         """A batch of one sample of the model's input size without reading any data, or None where that is not known."""
         return None
+
+    def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, Batch]:
+        """What of a model can become an ONNX file, and its inputs for a calibration batch: usually the model itself.
+
+        Raises `UserError` where nothing can.
+        """
+        return model, batch
 
     def draw(self, model: nn.Module, subject: Subject, folder: Path, count: int, device: str) -> None:
         """Write pictures of `count` samples to `folder`: predictions of the subject's model and of this one."""

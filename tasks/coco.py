@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from aiqvit.tasks.checkpoints.bounds import check_classes
 from aiqvit.tasks.checkpoints.containers import alone
 from aiqvit.tasks.content import combined, digest, digests
+from aiqvit.tasks.mini import check_home
 from aiqvit.tasks.texts import expanded
 from aiqvit.tasks.weights import checksum, load_state, read_checkpoint
 from torch import Tensor, nn
@@ -92,7 +94,31 @@ class Coco(Task):
         load_state(net, convert(state, net), source)
         models.prepare(net)
         rules = {"head": "8"} if full.endswith(HEAD8) else {}
-        return Subject(full, net, None, checksum(net), rules, notes=(*notes, *more, *others))
+        recipe = {"builder": self.name, "model": name} | ({} if self._mini else {"classes": count})
+        return Subject(full, net, None, checksum(net), rules, notes=(*notes, *more, *others), recipe=recipe)
+
+    @classmethod
+    def rebuild(cls, recipe: Mapping[str, Any]) -> nn.Module:
+        """See `Task`: one of the detectors, with as many classes as the recipe has, or one of the mini ones."""
+        _import_mmdet()
+        from aiqvit.tasks.detection import models
+        from aiqvit.tasks.mini import coco as mini
+
+        name, count = recipe["model"], recipe.get("classes")
+        if count is None:
+            return models.prepare(mini.detector(name))
+        check_classes(count, f"a recipe of {name!r}")
+        if name not in models.MODELS:
+            raise ValueError(f"{name!r} is none of {', '.join(models.MODELS)}")
+        return models.prepare(models.build(models.config(name, count)))
+
+    def take(self, subject: Subject) -> Subject:
+        """See `Task`."""
+        count = subject.recipe.get("classes")
+        check_home(subject.name, count is None, self._mini is not None)
+        if count is not None:
+            self._files.fit(count, subject.name)
+        return subject
 
     def calibration(self, subject: Subject, images: int, seed: int, explicit: bool = False) -> list[list[dict]]:
         """Training images in the test pipeline, drawn by `seed`; a batch is a list of samples of one size."""
@@ -114,6 +140,12 @@ class Coco(Task):
         from aiqvit.tasks.detection.forward import raw_outputs
 
         return raw_outputs(model, batch)
+
+    def deployable(self, model: nn.Module, batch: list[dict]) -> tuple[nn.Module, Tensor]:
+        """Backbone and neck, for pictures of the size that these have: see `aiqvit.tasks.detection.forward`."""
+        from aiqvit.tasks.detection.forward import Features, pixels
+
+        return Features(model), pixels(model, batch)
 
     def join(self, batches: Sequence[list[dict]], count: int) -> list[dict]:
         """Of the first `count` samples those that have the commonest size, at most `TOGETHER` on real images."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from aiqvit.tasks.content import combined, digests
 from aiqvit.tasks.folders import Sample
 from aiqvit.tasks.images import Loader
 from aiqvit.tasks.layout import find as find_layout
+from aiqvit.tasks.mini import check_home
+from aiqvit.tasks.ranks import accuracy, ranks
 from aiqvit.tasks.timm_models import PAPER, TAGS, check_timm_name, fitted
 from aiqvit.tasks.weights import checksum, hub_file, load_state, read_checkpoint
 from timm.data import resolve_data_config
@@ -92,17 +94,34 @@ class ImageNet(Task):
                 self._layout.classes.outputs(net.num_classes, name)
             source = weights or str(_pretrained(name, net.pretrained_cfg, self.offline))
         state, notes = read_checkpoint(source)
+        recipe: dict[str, Any] = {"builder": self.name, "model": name}
         if not self.mini:
-            net = self._fitted(net, name, state, weights)
+            net, recipe = self._fitted(net, name, state, weights)
         state, more = for_timm(state, net)
         load_state(net, state, source)
         net.eval().requires_grad_(False)
-        return Subject(name, net, None, checksum(net), inputs=self._inputs.get(name, {}), notes=(*notes, *more))
+        return Subject(name, net, None, checksum(net), inputs=self._inputs.get(name, {}), notes=(*notes, *more),
+                       recipe=recipe)
 
-    def _fitted(self, net: nn.Module, name: str, state: dict[str, torch.Tensor], weights: str | None) -> nn.Module:
+    @classmethod
+    def rebuild(cls, recipe: Mapping[str, Any]) -> nn.Module:
+        """See `Task`: one of the mini models."""
+        from aiqvit.tasks.mini import imagenet as mini
+
+        return mini.build(recipe["model"])
+
+    def take(self, subject: Subject) -> Subject:
+        """See `Task`."""
+        check_home(subject.name, subject.recipe.get("builder") == self.name, self.mini)
+        if not self.mini:
+            self._layout.classes.outputs(subject.model.num_classes, subject.name)
+        return subject
+
+    def _fitted(self, net: nn.Module, name: str, state: dict[str, torch.Tensor],
+                weights: str | None) -> tuple[nn.Module, dict[str, Any]]:
         """The network with a head of as many classes as the weights have, for pictures as the transform makes them."""
         classes = self._layout.classes
-        net, changed, source = fitted(net, name, classes_in(state), weights, self._typed)
+        net, recipe, changed, source = fitted(net, name, classes_in(state), weights, self._typed)
         outputs = classes.outputs(net.num_classes, name)
         text = ",".join(f"{key}={value}" for key, value in changed.items())
         self._inputs[name] = {"transform": text} if text else {}
@@ -111,7 +130,7 @@ class ImageNet(Task):
             self._inputs[name]["classes"] = combined(order)[:16]
         prepared = f"{name}: pictures prepared with {text} ({source})" if text else ""
         self._notes[name] = [note for note in (classes.sentence(net.num_classes, name), prepared) if note]
-        return net
+        return net, recipe
 
     def calibration(self, subject: Subject, images: int, seed: int, explicit: bool = False) -> list[torch.Tensor]:
         """Batches of at most 32 images (B, 3, H, W), drawn by `seed` from the sorted training list."""
@@ -170,7 +189,7 @@ class ImageNet(Task):
         """`top1` and `top5` in percent, `images` evaluated, `skipped` broken; `limit` takes evenly spaced images."""
         samples = self._evaluated(limit)
         model = model.to(device).eval()
-        loader, ranks, outputs = self._loader(subject), [], None
+        loader, found, outputs = self._loader(subject), [], None
         steps = -(-len(samples) // batch_size)
         for images, labels in progress(loader.batches(samples, batch_size), "evaluate", total=steps):
             logits = model(images.to(device)).float().cpu()  # (B, classes)
@@ -179,14 +198,11 @@ class ImageNet(Task):
             if outputs is None:
                 outputs = torch.tensor(self._layout.classes.outputs(logits.shape[1], subject.name))
             labels = outputs[labels]
-            own = logits.gather(1, labels[:, None])  # (B, 1)
-            tied = (logits == own) & (torch.arange(logits.shape[1]) < labels[:, None])  # or equal outputs score
-            ranks.append(((logits > own) | tied).sum(1))  # how many classes come before the right one
-        if not ranks:
+            found.append(ranks(logits, labels))
+        if not found:
             raise UserError(f"none of the {len(samples)} validation images can be read: {self._why()}")
-        rank = torch.cat(ranks)
-        top1, top5 = (100 * (rank < k).double().mean().item() for k in (1, 5))
-        return {"top1": top1, "top5": top5, "images": len(rank), "skipped": len(samples) - len(rank)}
+        rank = torch.cat(found)
+        return {**accuracy(rank), "images": len(rank), "skipped": len(samples) - len(rank)}
 
     def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
         """See `Task`. What takes the place of a broken picture in a draw counts by its name only."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ import torch
 from aiqvit.tasks.checkpoints.containers import alone
 from aiqvit.tasks.content import combined, digests
 from aiqvit.tasks.models.point_transformer import PointTransformer
-from aiqvit.tasks.models.point_weights import build, own_keys
+from aiqvit.tasks.models.point_weights import Sizes, build, own_keys, sizes
 from aiqvit.tasks.point_facts import Facts
 from aiqvit.tasks.point_lists import Shape
 from aiqvit.tasks.point_reader import PointReader
@@ -21,6 +21,7 @@ from aiqvit.tasks.weights import checksum, load_state, read_checkpoint
 from torch import Tensor, nn
 
 from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
+from aiqvit.io.structure import checked
 from aiqvit.io.text import missing
 from aiqvit.registry import choose
 
@@ -88,7 +89,18 @@ class PointTask(PointReader, Task):
         load_state(net, state, source)
         self._fit(net, source)
         net.eval().requires_grad_(False)
-        return Subject(name, net, None, checksum(net), notes=(*notes, *more))
+        return Subject(name, net, None, checksum(net), notes=(*notes, *more),
+                       recipe={"builder": self.name, **sizes(net)})
+
+    @classmethod
+    def rebuild(cls, recipe: Mapping[str, Any]) -> nn.Module:
+        """See `Task`: a Point Transformer of the sizes that the recipe has."""
+        return cls.kind(**checked(dict(recipe), Sizes))
+
+    def take(self, subject: Subject) -> Subject:
+        """See `Task`."""
+        self._fit(subject.model, subject.name)
+        return subject
 
     def _fit(self, net: PointTransformer, source: str) -> None:
         """Take the channels of a network. Raises `UserError` for one that does not fit the data."""

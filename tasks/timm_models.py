@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -35,12 +36,20 @@ def check_timm_name(name: str) -> None:
         raise UserError(f"model {name!r}: {error}") from error
 
 
-def fitted(net: nn.Module, name: str, classes: int | None, weights: str | None,
-           asked: transforms.Values) -> tuple[nn.Module, dict[str, str], str]:
+class Fitted(NamedTuple):
+    """A network for the weights and pictures at hand."""
+
+    network: nn.Module
+    recipe: dict[str, Any]  # how it is made again, see `aiqvit.deploy.rebuild`
+    changed: dict[str, str]  # what of the transform differs from timm's
+    source: str  # where that is from
+
+
+def fitted(net: nn.Module, name: str, classes: int | None, weights: str | None, asked: transforms.Values) -> Fitted:
     """The network with `classes` outputs and, as `pretrained_cfg`, what transform its pictures get.
 
-    That is what is `asked` for, then what the `weights` file says, then timm's. Also returns what of it differs from
-    timm's, and where that is from. Raises `UserError` for a network that cannot be built so.
+    That is what is `asked` for, then what the `weights` file says, then timm's. Raises `UserError` for a network that
+    cannot be built so.
     """
     tag, usual = TAGS.get(name, name), resolve_data_config({}, model=net)
     said, where = transforms.of_weights(weights, tag) if weights else ({}, "")
@@ -55,7 +64,12 @@ def fitted(net: nn.Module, name: str, classes: int | None, weights: str | None,
         net = _rebuilt(tag, name, changes)
     net.pretrained_cfg = {**net.pretrained_cfg, **values}
     source = ", ".join((["--transform"] if asked else []) + ([where] if said else []))
-    return net, transforms.differences(values, usual), source
+    recipe = {"builder": "timm", "name": tag, "arguments": _listed(changes), "inputs": _listed(values)}
+    return Fitted(net, recipe, transforms.differences(values, usual), source)
+
+
+def _listed(values: Mapping[str, Any]) -> dict[str, Any]:  # as JSON has them
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def _rebuilt(tag: str, name: str, changes: dict[str, Any]) -> nn.Module:
@@ -70,3 +84,4 @@ def _rebuilt(tag: str, name: str, changes: dict[str, Any]) -> nn.Module:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(f"model {name!r} cannot be built for pictures of {size} and "
                         f"{changes.get('num_classes', 'its')} classes: {reason}") from error
+

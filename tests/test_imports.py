@@ -26,19 +26,20 @@ ALLOWED = {
     "aiqvit.recon": ("aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
     "aiqvit.method": ("aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
     "aiqvit.baselines": ("aiqvit.baselines", "aiqvit.recon", "aiqvit.families", *UP_TO_TRANSFORMS),
-    "aiqvit.deploy.rebuild": ("aiqvit.deploy", "aiqvit.registry", "aiqvit.interfaces"),
+    "aiqvit.deploy.rebuild": ("aiqvit.deploy", "aiqvit.registry", "aiqvit.interfaces", "aiqvit.io"),
     "aiqvit.deploy": ("aiqvit.deploy", "aiqvit.families", "aiqvit.io", "aiqvit.__version__", *UP_TO_TRANSFORMS),
     "aiqvit.guard": ("aiqvit.interfaces", "aiqvit.io", "aiqvit.plugins", "aiqvit.settings"),
     "aiqvit.io": ("aiqvit.io", "aiqvit.interfaces"),
     "aiqvit.tasks.train": ("aiqvit.tasks", "aiqvit.guard", "aiqvit.bounds", "aiqvit.interfaces", "aiqvit.io",
                            "aiqvit.registry"),
-    "aiqvit.tasks": ("aiqvit.tasks", "aiqvit.interfaces", "aiqvit.registry", "aiqvit.io", "aiqvit.quant.products",
-                     "aiqvit.quant.anatomy", "aiqvit.families.family"),  # the last two for families of a task's own
+    "aiqvit.tasks": ("aiqvit.tasks", "aiqvit.interfaces", "aiqvit.registry", "aiqvit.io", "aiqvit.bounds",
+                     "aiqvit.quant.products", "aiqvit.quant.anatomy", "aiqvit.families.family"),  # for families
     "aiqvit.harness.identity": ("aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.io", *SETTINGS,
                                 "aiqvit.__version__", "aiqvit.ENGINE_VERSION"),
     "aiqvit.harness.store": ("aiqvit.harness.store", "aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.io"),
     "aiqvit.harness.run": ("aiqvit.harness.run", "aiqvit.harness.store", "aiqvit.harness.identity",
                            "aiqvit.families.opening", "aiqvit.quant.card", "aiqvit.quant.coverage",
+                           "aiqvit.deploy.info", "aiqvit.deploy.pack",
                            "aiqvit.interfaces", "aiqvit.io"),
     "aiqvit.harness": ("aiqvit.harness", "aiqvit.families.opening", "aiqvit.quant.policy", "aiqvit.interfaces",
                        "aiqvit.registry", "aiqvit.plugins", "aiqvit.io", *SETTINGS),
@@ -47,7 +48,7 @@ ALLOWED = {
                       "aiqvit.io"),
 }
 ONLY_IN = {
-    "timm": ("aiqvit.tasks", "aiqvit.families", "aiqvit.speed", "aiqvit.deploy.rebuild"),  # builds or replaces its modules
+    "timm": ("aiqvit.tasks", "aiqvit.families", "aiqvit.speed", "aiqvit.deploy.rebuild"),  # uses its modules
     "mmdet": ("aiqvit.tasks",),
     "mmcv": ("aiqvit.tasks",),
     "mmengine": ("aiqvit.tasks",),

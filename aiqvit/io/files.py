@@ -72,3 +72,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         if temporary:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
+
+
+def check_place(path: Path) -> None:
+    """Raise `UserError` where a file cannot be written, before the work that would fill it. Leaves nothing behind."""
+    if path.is_dir():
+        raise UserError(f"cannot write {str(path)!r}: it is a folder")
+    try:
+        tempfile.TemporaryFile(dir=next(folder for folder in path.absolute().parents if folder.exists())).close()
+    except OSError as error:
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error

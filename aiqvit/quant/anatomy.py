@@ -79,7 +79,7 @@ def full_precision(model: nn.Module) -> dict[str, str]:
 def units_of(model: nn.Module) -> tuple[str, ...]:
     """Names of the modules to reconstruct one by one, in forward order; of a network that holds another, the outer's.
 
-    Empty where no family knows the network.
+    Of a network that no family knows the blocks that one knows, as they stand in it. Empty where there are none.
     """
     found: list[str] = []
     inside: list[str] = []  # networks whose units are listed
@@ -87,4 +87,13 @@ def units_of(model: nn.Module) -> tuple[str, ...]:
         if anatomy.units and not any(prefix.startswith(f"{outer}.") or not outer for outer in inside):
             inside.append(prefix)
             found += [under(prefix, unit) for unit in anatomy.units]
-    return tuple(found)
+    return tuple(found or _blocks(model))
+
+
+def _blocks(model: nn.Module) -> list[str]:
+    """Modules that write into a residual stream and are in no other such module."""
+    found: list[str] = []
+    for name, _, anatomy in described(model):
+        if name and anatomy.residual and not any(name.startswith(f"{outer}.") for outer in found):
+            found.append(name)
+    return found

@@ -15,7 +15,11 @@ PREDICTORS = ("rpn_cls", "rpn_reg", "fc_cls", "fc_reg", "conv_logits")  # the la
 
 
 def attention(module: WindowAttention) -> Anatomy:
-    """Padding of the map comes behind qkv, so that a norm in front can be folded."""
+    """Padding of the map comes behind qkv, so that a norm in front can be folded.
+
+    From here on methods may change the bias that it was made from, so it becomes part of the state.
+    """
+    module.register_buffer("padding", module.padding)
     return Anatomy(roles={"qkv": "qkv", "proj": "proj"}, reads=("qkv",), writes=("proj",))
 
 

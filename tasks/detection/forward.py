@@ -56,6 +56,27 @@ def raw_outputs(model: nn.Module, batch: list[Sample]) -> list[Tensor]:
     return outputs
 
 
+class Features(nn.Module):
+    """Backbone and neck of a detector, which are shared: prepared pictures (B, 3, H, W) to maps (B, C, h, w).
+
+    This part has one size of all tensors for one size of pictures; what follows selects regions.
+    """
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.neck = detector.backbone, detector.neck
+        self.eval()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        return self.neck(self.backbone(x))
+
+
+def pixels(detector: nn.Module, batch: list[Sample]) -> Tensor:
+    """Pictures of one size as the backbone gets them, (B, 3, H, W)."""
+    return detector.data_preprocessor(collate(batch), False)["inputs"]
+
+
 @torch.no_grad()
 def _proposals(head: nn.Module, scores: list[Tensor], deltas: list[Tensor], metas: list[dict]) -> Tensor:
     """Regions (n, 5), each batch index and box, best first; the whole image where none is found."""

@@ -37,7 +37,7 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """x: (B, H W, C) of a map of `size` (H, W), to the same shape."""
-        B, (H, W), N = len(x), size, self.window**2
+        B, (H, W), N = x.shape[0], size, self.window**2
         maps = self._padded(self.qkv(x).view(B, H, W, -1))  # (B, H', W', 3 C)
         if self.shift:
             maps = maps.roll((-self.shift, -self.shift), (1, 2))

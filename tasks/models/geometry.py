@@ -17,6 +17,8 @@ def square_distances(a: Tensor, b: Tensor) -> Tensor:
 @torch.no_grad()
 def farthest_points(xyz: Tensor, count: int) -> Tensor:
     """Indices (B, count) of points (B, N, 3): the first point, then always the one farthest from those chosen."""
+    if torch.compiler.is_exporting():
+        return _scanned(xyz, count)
     planes = xyz.transpose(1, 2).contiguous()  # (B, 3, N)
     nearest = torch.full_like(planes[:, 0], torch.inf)  # (B, N), squared distance from the chosen ones
     chosen = torch.zeros(len(xyz), count, dtype=torch.long, device=xyz.device)
@@ -27,12 +29,32 @@ def farthest_points(xyz: Tensor, count: int) -> Tensor:
     return chosen
 
 
+def _scanned(xyz: Tensor, count: int) -> Tensor:
+    """The same as a loop of the graph that is exported, which would have all steps one behind the other."""
+    from torch._higher_order_ops.scan import scan
+
+    planes = xyz.transpose(1, 2)  # (B, 3, N)
+    first = torch.zeros(xyz.shape[0], 1, 1, dtype=torch.long, device=xyz.device)
+
+    def step(state: tuple[Tensor, Tensor], _: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        distances, last = state
+        chosen = planes.gather(2, last.expand(-1, 3, -1))  # (B, 3, 1)
+        distances = torch.minimum(distances, (planes - chosen).square().sum(1))
+        last = distances.argmax(1)[:, None, None]
+        return (distances, last), last[:, 0, 0].clone()
+
+    _, others = scan(step, (torch.full_like(planes[:, 0], torch.inf), first), torch.zeros(count - 1, 1))
+    return torch.cat([first[:, 0], others.transpose(0, 1)], dim=1)
+
+
 @torch.no_grad()
 def nearest(a: Tensor, b: Tensor, count: int) -> Tensor:
     """Indices of the `count` nearest of `b` for each point of `a`, nearest first: (B, M, 3), (B, N, 3) to (B, M, k).
 
     k is `count`, or N where there are fewer.
     """
+    if torch.compiler.is_exporting():  # ONNX's TopK has the same order, and no bits of numbers
+        return square_distances(a, b).topk(min(count, b.shape[1]), largest=False).indices
     bits = square_distances(a.float(), b.float()).view(torch.int32).long()  # ordered as the distances, which are >= 0
     keys = bits.bitwise_left_shift_(32).add_(torch.arange(b.shape[1], device=b.device))  # all different
     return keys.topk(min(count, b.shape[1]), largest=False).values.bitwise_and_(2**32 - 1)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from itertools import count, takewhile
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from aiqvit.tasks.checkpoints.nearest import look
 from aiqvit.tasks.models.point_transformer import PointSegmenter, PointTransformer
-from torch import Tensor
+from annotated_types import Len
+from pydantic import ConfigDict
+from torch import Tensor, nn
+from typing_extensions import TypedDict
 
+from aiqvit.bounds import Size
 from aiqvit.interfaces import UserError
 
 State = dict[str, Tensor]
@@ -88,6 +92,28 @@ def _replaced(key: str, rules: Rules) -> str:
 
 def _replaces(key: str, rules: Rules) -> bool:
     return any(re.search(pattern, key) for pattern, _ in rules)
+
+
+class Sizes(TypedDict, total=False):
+    """What a Point Transformer is built with."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    channels: Size
+    classes: Size
+    widths: Annotated[list[Size], Len(1, 16)]
+    dim: Size
+    grouped: bool
+    hidden: Annotated[list[Size], Len(0, 16)]
+    bottleneck: Size  # of one that segments
+
+
+def sizes(net: PointTransformer) -> Sizes:
+    """The sizes of a network whose batch norms are not folded yet."""
+    widths = [block.reduce.out_features for block in net.blocks]
+    found = Sizes(channels=net.embed[0].in_features, classes=net.classifier[-1].out_features, widths=widths,
+                  dim=net.blocks[0].query.in_features, grouped=bool(len(widths) > 1 and net.downs[0].grouped),
+                  hidden=[layer.out_features for layer in net.classifier[:-1] if isinstance(layer, nn.Linear)])
+    return found | ({"bottleneck": net.bottleneck[0].out_features} if isinstance(net, PointSegmenter) else {})
 
 
 def build(state: State, source: str) -> PointTransformer:

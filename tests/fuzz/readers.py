@@ -27,9 +27,11 @@ from PIL import Image
 from safetensors.torch import save
 
 from aiqvit.bench import read as read_flags
+from aiqvit.deploy.pack import load_model, save_model
 from aiqvit.harness.store.partial import Partial
 from aiqvit.harness.store.records import Store
 from aiqvit.interfaces import UserError
+from tests.deploy import cases
 from tests.report.make_records import record, write
 
 
@@ -139,6 +141,18 @@ def shapes(path: Path) -> None:
         assert np.isfinite(point_h5.read_row(shape.path, shape.row, 8).rows).all()
 
 
+def quantized(folder: Path) -> Path:
+    """A mini model after MinMax."""
+    save_model(cases.quantized(cases.Case("minmax", "mini_vit", "3/4")), folder / "q.safetensors")
+    return folder / "q.safetensors"
+
+
+def content(path: Path) -> Any:
+    """The state of such a model in comparable form."""
+    state = load_model(path).state_dict()
+    return {key: value.tolist() if isinstance(value, torch.Tensor) else value for key, value in state.items()}
+
+
 def hdf5(folder: Path) -> Path:
     """Two shapes."""
     import h5py
@@ -185,6 +199,7 @@ READERS = {
     "weights zip": Reader(saved(), loaded),
     "weights legacy": Reader(saved(_use_new_zipfile_serialization=False), loaded),
     "weights safetensors": Reader(put(save(network()), "a.safetensors"), loaded),
+    "quantized model": Reader(quantized, content, exact=True),
     "preparation": Reader(put(json.dumps(CONFIG).encode(), "config.json"),
                           lambda path: transforms.of_weights(path.with_name("w.pth"), "m"), structured=True),
     "annotations": Reader(put(json.dumps(COCO).encode(), "a.json"), annotations, structured=True),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from aiqvit.deploy.onnx.trace import traced
 from aiqvit.deploy.onnx.versions import OPSETS, require
 from aiqvit.deploy.onnx.weights import Target, store
 from aiqvit.interfaces import UserError
-from aiqvit.io.files import write_bytes
+from aiqvit.io.files import check_place, write_bytes
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -47,8 +46,9 @@ def export_onnx(model: nn.Module, path: str | Path, example: Tensor, *, target: 
     Raises `UserError` for a model that is not quantized, a format that has no form in ONNX, an example that does not
     fit, an opset or a package that is too old, and a file that cannot be written; nothing is written then.
     """
-    path = _free(path)
-    require(opset)
+    path = Path(path)
+    check_place(path)
+    require(opset, target)
     model = copy.deepcopy(model).cpu().eval()
     products = twins.replace(model)
     program = traced(model, example, opset)
@@ -66,18 +66,10 @@ def export_onnx(model: nn.Module, path: str | Path, example: Tensor, *, target: 
 
 def export_fp32(model: nn.Module, path: str | Path, example: Tensor) -> Path:
     """Write a float model, for batches of any size: what speed is compared with. Raises as `export_onnx`."""
-    path = _free(path)
+    path = Path(path)
+    check_place(path)
     require()
     _write(traced(copy.deepcopy(model).cpu().eval(), example, OPSETS[0]), path, {})
-    return path
-
-
-def _free(path: str | Path) -> Path:
-    """Find out before the work whether a file can be written."""
-    path = Path(path)
-    folder = next(place for place in path.absolute().parents if place.exists())
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"cannot write {str(path)!r}: it needs to be a file in a folder that you may write to")
     return path
 
 

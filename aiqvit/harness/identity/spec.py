@@ -71,6 +71,7 @@ class Run:
     source: str = ""  # hash of today's source of method and task
     metrics: tuple[str, ...] = ()  # that its record has once it has ended well
     partial: bool = False  # the user takes a model that cannot be quantized in all its parts
+    keep: bool = False  # the quantized model is kept beside the record
 
     @property
     def reference(self) -> bool:

@@ -99,7 +99,7 @@ class _Maker:
         )
         defaults = choice.defaults(preset, None if reference else self.task.limits(preset))
         return Run(spec, method, defaults, self.explicit and not reference, self._source(choice), self.task.metrics,
-                   self.request.partial)
+                   self.request.partial, self.request.keep_models and not reference)
 
     def _identity(self, images: int, seed: int) -> DataIdentity:
         key = images, seed if images else 0

@@ -46,6 +46,7 @@ class Request:
     settings: tuple[str, ...] = ()
     strict: bool = False
     partial: bool = False  # take models that cannot be quantized in all their parts, and mark them
+    keep_models: bool = False
     force: bool = False
     stale: bool = False
     save_images: Count | None = None

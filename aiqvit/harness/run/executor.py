@@ -10,7 +10,7 @@ from aiqvit.harness.run import runner
 from aiqvit.harness.run.memory import keep_freed_memory
 from aiqvit.harness.store.locks import claimed
 from aiqvit.harness.store.partial import Partial
-from aiqvit.harness.store.records import Record, Store, changed_since, sealed
+from aiqvit.harness.store.records import MODEL, Record, Store, changed_since, sealed
 from aiqvit.harness.store.trust import revived
 from aiqvit.interfaces import Subject, Task, UserError
 
@@ -32,6 +32,8 @@ def finished(store: Store, item: Run, redo: Redo) -> Record | None:
 def _kept(store: Store, item: Run, redo: Redo) -> Record | None:
     record = None if redo == "all" else store.finished(item.spec.id)
     if record and not set(item.metrics) <= record["metrics"].keys():
+        return None
+    if item.keep and not (store.models / f"{item.spec.id}{MODEL}").is_file():
         return None
     return None if record and redo == "stale" and changed_since(record, item.source) else record
 
@@ -67,7 +69,8 @@ class Executor:
         subject = self.subject(item.spec.model)
         if subject.checksum != item.spec.weights:
             raise UserError(f"the weights of {item.spec.model} changed since the command began: start it again")
-        record = runner.run(item, self.task, subject, self.device, self.batch_size, fp32, checkpoint)
+        models = self.store.models if item.keep else None
+        record = runner.run(item, self.task, subject, self.device, self.batch_size, fp32, checkpoint, models)
         if item.reference:
             record["fp32"] = record["metrics"]
         record = _sealed(item, record)

@@ -8,17 +8,20 @@ import time
 import traceback
 from copy import deepcopy
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from aiqvit.deploy.info import Info, attach
+from aiqvit.deploy.pack import save_model
 from aiqvit.families.opening import unit_names
-from aiqvit.harness.identity.manifest import manifest
+from aiqvit.harness.identity.manifest import manifest, versions
 from aiqvit.harness.identity.spec import Run
 from aiqvit.harness.run.memory import peak, reset_peak
 from aiqvit.harness.run.progress import progress
-from aiqvit.harness.store.records import Record
+from aiqvit.harness.store.records import MODEL, Record, plain
 from aiqvit.interfaces import Batch, Bits, Checkpoint, Job, Subject, Task, UserError, samples_in
 from aiqvit.io.escape import line
 from aiqvit.quant.coverage import coverage, require
@@ -27,32 +30,24 @@ LONG = 50_000  # characters of a message or a traceback that are kept
 
 
 def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, fp32: dict | None = None,
-        checkpoint: Checkpoint | None = None) -> Record:
+        checkpoint: Checkpoint | None = None, models: Path | None = None) -> Record:
     """Execute one run and return its record; what goes wrong in the method makes a record with status `failed`.
 
-    `fp32` are the metrics of the unquantized model; what `checkpoint` has is not done again. Raises `UserError` for
-    what is wrong with the data.
+    `fp32` are the metrics of the unquantized model; what `checkpoint` has is not done again. The quantized model goes
+    to the folder `models`, where one is given. Raises `UserError` for what is wrong with the data.
     """
-    checkpoint = checkpoint or Checkpoint()
-    if item.spec.threads:
-        torch.set_num_threads(item.spec.threads)
     record = empty_record(item, fp32, manifest(device) | {"batch_size": batch_size, "weights": list(subject.notes)})
-    seed_everything(item.spec.seed)
-    asked = item.method.images
-    batches = [to_device(b, device) for b in task.calibration(subject, asked, item.spec.seed, item.explicit)]
-    record["calibration_images"] = sum(map(samples_in, batches))
     reset_peak(device)
     try:
-        model = _quantize(item, task, subject, batches, device, record, checkpoint)
-        if not item.reference:
-            _cover(model, task, batches, record, item.partial)
-        del batches
+        model, info = quantized(item, task, subject, device, record, checkpoint or Checkpoint())
         start = time.monotonic()
         record["metrics"] = task.evaluate(
             model, subject, limit=item.spec.limit, batch_size=batch_size, device=device, progress=progress
         )
         record["times"]["evaluate"] = round(time.monotonic() - start, 2)
         _check_unchanged(item, task)
+        if models and not item.reference:
+            save_model(attach(model, info), models / f"{item.spec.id}{MODEL}")
         record["status"] = "done"
         if task.pictures and not item.reference:
             _draw(item, task, model, subject, device)
@@ -65,6 +60,30 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
     record["peak_mib"] = peak(device)
     record["data"] = task.fingerprint()
     return record
+
+
+def quantized(item: Run, task: Task, subject: Subject, device: str, record: Record,
+              checkpoint: Checkpoint) -> tuple[torch.nn.Module, Info]:
+    """The model of a run, not evaluated yet, and what it says of itself; what was done goes into `record`.
+
+    Raises `UserError` for what is wrong with the data, and whatever the method raises.
+    """
+    if item.spec.threads:
+        torch.set_num_threads(item.spec.threads)
+    seed_everything(item.spec.seed)
+    drawn = task.calibration(subject, item.method.images, item.spec.seed, item.explicit)
+    batches = [to_device(batch, device) for batch in drawn]
+    record["calibration_images"] = sum(map(samples_in, batches))
+    model = _quantize(item, task, subject, batches, device, record, checkpoint)
+    if not item.reference:
+        _cover(model, task, batches, record, item.partial)
+    shape = tuple(batches[0].shape[1:]) if batches and isinstance(batches[0], torch.Tensor) else ()
+    return model, Info(
+        method=item.spec.method, title=item.label, note=item.method.note, bits=item.spec.bits, preset=item.spec.preset,
+        seed=item.spec.seed, settings=plain(item.spec.settings), samples=record["calibration_images"], shape=shape,
+        model=subject.name, task=task.name, recipe=subject.recipe, weights=subject.checksum,
+        size=sum(t.numel() * t.element_size() for t in subject.model.state_dict().values()),
+        coverage=record["coverage"], versions=versions())
 
 
 def _draw(item: Run, task: Task, model: torch.nn.Module, subject: Subject, device: str) -> None:

@@ -21,14 +21,15 @@ from aiqvit.io.text import read_text
 
 Record = dict[str, Any]
 UNIT = ".unit"  # suffix of what is kept of an unfinished run
+MODEL = ".safetensors"  # suffix of a quantized model that is kept
 
 
 class Store:
-    """`<out>/runs/<run id>.json`; `<out>/partial` holds what is not finished."""
+    """`<out>/runs/<run id>.json`; `<out>/partial` holds what is not finished, `<out>/models` models that are kept."""
 
     def __init__(self, out: str | Path) -> None:
         """Nothing is created before the first write."""
-        self.folder, self.partial = Path(out) / "runs", Path(out) / "partial"
+        self.folder, self.partial, self.models = (Path(out) / name for name in ("runs", "partial", "models"))
 
     def check(self) -> None:
         """Raise `UserError` when the folder, or one that it is to be made in, is something else. Creates nothing."""
@@ -38,7 +39,7 @@ class Store:
 
     def prepare(self) -> None:
         """Make the folder and check that it can be written, before hours of work. Raises `UserError` if not."""
-        for folder in (self.folder, self.partial):
+        for folder in (self.folder, self.partial, self.models):
             own_folder(folder.parent, folder.name)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

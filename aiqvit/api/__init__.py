@@ -1,0 +1,1 @@
+"""The Python API, one function or two a file; `import aiqvit` finds them when they are used."""

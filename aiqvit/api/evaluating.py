@@ -1,0 +1,82 @@
+"""Measuring a model, quantized or not, on labelled data."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import nn
+
+from aiqvit.api.data import Data, labelled
+from aiqvit.api.devices import evaluated, place
+from aiqvit.deploy.info import Info, info_of
+from aiqvit.deploy.rebuild import sketch
+from aiqvit.guard import path as expanded
+from aiqvit.harness.run.progress import progress as bar
+from aiqvit.interfaces import Subject, Task, UserError
+from aiqvit.registry import TASKS
+from aiqvit.tasks.ranks import accuracy, ranks
+
+
+def evaluate(model: nn.Module, data: Data | str | PathLike[str], *, task: str | None = None, limit: int | None = None,
+             batch_size: int = 32, device: str = "auto", progress: bool = True) -> dict[str, float]:
+    """Metrics in percent, and `images`, how many samples they are of.
+
+    >>> batches = [(torch.randn(8, 3, 160, 160), torch.arange(8))]
+    >>> sorted(evaluate(q, batches))
+    ['images', 'top1', 'top5']
+
+    `data` is batches of inputs and class indices, as a DataLoader gives them: then `top1` and `top5` of any classifier.
+    Or it is a data folder in a layout that the task of the model knows (`task`, where the model does not say), or
+    `mini`: then the metrics are that task's. `limit` takes so many samples only, evenly spaced from a folder.
+
+    Raises `UserError` for data without labels and for a model that does not fit the data.
+    """
+    where = place(device)
+    with evaluated(model, where):
+        if isinstance(data, str | PathLike):
+            return by_task(model, opened(info_of(model), task, expanded(str(data))), limit, batch_size, where, progress)
+        return _classified(model, data, limit, where)
+
+
+def opened(info: Info, task: str | None, data: str | None, **options: Any) -> Task:
+    """The task of a model with this data. Raises `UserError` where nobody knows which one that is."""
+    name = task or info.task or ("imagenet" if info.recipe.get("builder") == "timm" else "")
+    if not name:
+        raise UserError(f"the model ({info.model}) does not say which task it is for: give one of "
+                        f"{', '.join(TASKS.names())}")
+    return TASKS.get(name)(data, **options)
+
+
+def by_task(model: nn.Module, task: Task, limit: int | None, batch_size: int, device: str,
+            progress: bool = True) -> dict[str, float]:
+    """The metrics of a task for a quantized model that comes from a file, or from `quantize`."""
+    info = info_of(model)
+    if not info.recipe:
+        raise UserError(f"nothing builds {info.model} by name, so that no task knows what its inputs are: give batches "
+                        "of inputs and labels")
+    subject = task.take(Subject(info.model, sketch(info.recipe), None, info.weights, recipe=info.recipe))
+    show = bar if progress else lambda items, *_, **__: items
+    return task.evaluate(model.to(device).eval(), subject, limit=limit, batch_size=batch_size, device=device,
+                         progress=show)
+
+
+@torch.no_grad()
+def _classified(model: nn.Module, data: Data, limit: int | None, device: str) -> dict[str, float]:
+    found: list[torch.Tensor] = []
+    for batch, labels in labelled(data):
+        if not isinstance(labels, torch.Tensor) or labels.shape != batch.shape[:1]:
+            raise UserError("data has no labels: expected batches of inputs and class indices (B,), or a data folder")
+        logits = model(batch.to(device)).float().cpu()  # (B, classes)
+        labels = labels.cpu().long()
+        if logits.dim() != 2 or int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
+            raise UserError(f"the model's output has shape {tuple(logits.shape)}, which does not fit labels from "
+                            f"{int(labels.min())} to {int(labels.max())}")
+        found.append(ranks(logits, labels))
+        if limit is not None and sum(map(len, found)) >= limit:
+            break
+    if not found:
+        raise UserError("data has no samples: expected batches of inputs and class indices")
+    rank = torch.cat(found)[:limit]
+    return {**accuracy(rank), "images": len(rank)}

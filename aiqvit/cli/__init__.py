@@ -1,0 +1,1 @@
+"""Commands, one a file; nothing else imports them."""

@@ -1,0 +1,38 @@
+"""All commands under one name: `aiqvit COMMAND ...`, or `python -m aiqvit COMMAND ...`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from aiqvit.guard import guarded
+from aiqvit.interfaces import UserError
+from aiqvit.registry import unknown
+
+COMMANDS = {  # name -> module with `main(argv)`, what it does
+    "bench": ("aiqvit.bench", "compare methods, one table a task"),
+    "quantize": ("aiqvit.cli.quantize", "quantize one model: a packed file, an ONNX file, or both"),
+    "evaluate": ("aiqvit.cli.evaluate", "measure a saved model on a data folder"),
+    "tables": ("aiqvit.tables", "the paper's tables from records"),
+    "figures": ("aiqvit.figures", "figures from records"),
+    "report": ("aiqvit.report.__main__", "one page with everything"),
+    "speed": ("aiqvit.speed", "speed as ratios"),
+}
+HELP = "\n".join(["usage: aiqvit COMMAND ...; aiqvit COMMAND --help shows its flags", "",
+                  *(f"  {name:<10}{what}" for name, (_, what) in COMMANDS.items())])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP)
+        return 0 if arguments else 2
+    if arguments[0] not in COMMANDS:
+        return guarded(lambda: _refuse(arguments[0]))
+    return import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
+
+
+def _refuse(name: str) -> int:
+    raise unknown("command", name, COMMANDS) if name else UserError("no command: --help shows all")

@@ -1,0 +1,268 @@
+"""`aiqvit.quantize` on networks of others, what stays in full precision, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import re
+
+import pytest
+import timm
+import torch
+from timm.models.vision_transformer import Block
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import aiqvit
+from aiqvit.deploy.info import info_of
+from aiqvit.interfaces import UserError
+from aiqvit.quant.anatomy import units_of
+from aiqvit.quant.card import sites
+from aiqvit.quant.layers import QuantLayer
+from aiqvit.quant.quantizers import Float
+from tests.families import networks
+
+SIZE = 56
+
+
+class Depth(nn.Module):
+    """A ViT as the backbone of a small decoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = timm.create_model("vit_small_patch14_dinov2", img_size=SIZE, depth=2, num_classes=0)
+        self.project = nn.Conv2d(384, 16, 1)
+        self.decoder = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
+                                     nn.ConvTranspose2d(16, 8, 2, 2), nn.Conv2d(8, 1, 3, padding=1))
+        self.scale = nn.Linear(384, 1)
+
+    def forward(self, x):
+        tokens = self.backbone.forward_features(x)  # (B, 1 + N, 384)
+        maps = tokens[:, 1:].transpose(1, 2).unflatten(-1, (SIZE // 14, SIZE // 14))
+        return self.decoder(self.project(maps)), self.scale(tokens[:, 0])
+
+
+class Own(nn.Module):
+    """A vision transformer that no family knows, built of blocks that one knows."""
+
+    def __init__(self, width=48):
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 8, stride=8)
+        self.layers = nn.ModuleList(Block(width, 3, qkv_bias=True, init_values=0.1) for _ in range(3))
+        self.last, self.classify = nn.LayerNorm(width), nn.Linear(width, 7)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        for layer in self.layers:
+            x = layer(x)
+        return self.classify(self.last(x.mean(1)))
+
+
+class Tied(nn.Module):
+    """A layer at two places, and a parameter in two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.vit = Own()
+        self.first = nn.Linear(7, 7)
+        self.second, self.third = self.first, nn.Linear(7, 7)
+        self.third.weight = self.first.weight
+
+    def forward(self, x):
+        return self.third(self.second(self.first(self.vit(x)).relu()).relu())
+
+
+def random(make, seed=0):
+    torch.manual_seed(seed)
+    return networks.randomize(make(), seed + 1)
+
+
+def images(count=4, size=32):
+    return networks.images(count, size)
+
+
+def quantized(model, x, method="minmax", **more):
+    return aiqvit.quantize(model, x, **{"method": method, "bits": "4/6", "preset": "smoke", "progress": False, **more})
+
+
+def through_a_file(q, folder, fresh=None):
+    aiqvit.save(q, folder / "q.safetensors")
+    torch.manual_seed(99)
+    return aiqvit.load(folder / "q.safetensors", fresh)
+
+
+@torch.no_grad()
+def same(a, b, x):
+    first, second = (net(x) for net in (a, b))
+    if isinstance(first, torch.Tensor):
+        first, second = (first,), (second,)
+    return all(map(torch.equal, first, second))
+
+
+@pytest.fixture(scope="module")
+def depth():
+    return random(Depth).eval()
+
+
+@pytest.mark.parametrize("method", ("repqvit", "aiqvit"))
+def test_a_vit_as_the_backbone_of_somebody_s_network(method, depth, tmp_path):
+    x = images(4, SIZE)
+    q = quantized(depth, x, method)
+    found = aiqvit.coverage(q)
+    assert found.quantized > 0.999 and found.first.startswith("decoder.3 (")  # the transposed convolution
+    assert isinstance(q.project, QuantLayer) and isinstance(q.decoder[0], QuantLayer)
+    assert any(units_of(q)) and all(unit.startswith("backbone.") for unit in units_of(q))
+    with pytest.raises(UserError, match="nothing builds by name: hand over a fresh instance"):
+        through_a_file(q, tmp_path)
+    assert same(through_a_file(q, tmp_path, Depth()), q, x)
+
+
+def test_what_is_kept_stays_in_full_precision(depth, tmp_path):
+    x = images(4, SIZE)
+    q = quantized(depth, x, "repqvit", keep=["decoder*", "project", "backbone.blocks.0.attn*"])
+    for name, quantizer in sites(q):
+        kept = name.startswith(("decoder.", "project.", "backbone.blocks.0.attn."))
+        assert isinstance(quantizer, Float) == kept, name
+    assert torch.equal(q.project.weight, depth.project.weight)
+    found = aiqvit.coverage(q)
+    assert found.missed == 0 and found.declared > 0.1 and found.quantized + found.declared == pytest.approx(1)
+    assert same(through_a_file(q, tmp_path, Depth()), q, x)
+
+
+@pytest.mark.parametrize("method", ("brecq", "aiqvit", "isvit"))
+def test_blocks_of_a_network_that_no_family_knows_are_reconstructed(method, tmp_path):
+    model, x = random(Own), images()
+    q = quantized(model, x, method)
+    assert units_of(q) == ("layers.0", "layers.1", "layers.2")
+    plain = quantized(model, x)
+    weights = [net.layers[1].mlp.fc1.quantized_weight() for net in (q, plain)]
+    assert not torch.equal(*weights)  # it was trained
+    assert same(through_a_file(q, tmp_path, Own()), q, x)
+
+
+@pytest.mark.parametrize("method", ("minmax", "repqvit"))
+def test_shared_modules_and_parameters_are_quantized_at_each_place(method, tmp_path):
+    model, x = random(Tied), images()
+    q = quantized(model, x, method)
+    assert all(isinstance(layer, QuantLayer) for layer in (q.first, q.second, q.third)) and q.first is not q.second
+    assert model.first is model.second and model.third.weight is model.first.weight
+    assert same(through_a_file(q, tmp_path, Tied()), q, x)
+
+
+@pytest.mark.parametrize("kind", (torch.float16, torch.bfloat16, torch.float64))
+@pytest.mark.parametrize("name", ("vit", "eva02", "swin"))
+def test_models_of_another_precision(name, kind, tmp_path):
+    model, x = networks.build(name).to(kind), images()
+    q = quantized(model, x.to(kind))
+    assert {tensor.dtype for tensor in q.parameters()} == {torch.float32} and next(model.parameters()).dtype == kind
+    assert same(through_a_file(q, tmp_path, networks.NETWORKS[name]()), q, x)
+
+
+def test_rounded_positions_of_a_network_that_is_built_by_name(tmp_path):
+    model = timm.create_model("eva02_tiny_patch14_224", img_size=28, num_classes=3).half().eval()
+    q, x = quantized(model, images(2, 28).half()), images(2, 28)
+    assert info_of(q).recipe and same(through_a_file(q, tmp_path), q, x)
+
+
+def test_the_network_itself_stays_as_it_is():
+    model, x, calls = random(Own), images(), []
+    model.train()
+    model.layers[0].eval()
+    model.patches.requires_grad_(False)
+    model.classify.weight.grad = torch.ones_like(model.classify.weight)
+    model.register_buffer("extra", torch.ones(3))
+    model.last.register_forward_hook(lambda *_: calls.append(1))
+    before, modules = copy.deepcopy(model), list(model.modules())
+    given = x.clone()
+    q = quantized(model, given, "repqvit")
+    assert torch.equal(given, x) and list(model.modules()) == modules
+    for (name, first), second in zip(model.named_parameters(), before.parameters(), strict=True):
+        assert torch.equal(first, second) and first.requires_grad == second.requires_grad, name
+    assert [m.training for m in modules] == [m.training for m in before.modules()]
+    assert not any(module.training for module in q.modules()) and torch.equal(q.extra, model.extra)
+    assert not any(map(hasattr, modules, ["anatomy"] * len(modules)))
+    assert len(model.last._forward_hooks) == 1 and model.classify.weight.grad is not None
+    shared = {p.data_ptr() for p in q.parameters()} & {p.data_ptr() for p in model.parameters()}
+    assert not shared
+
+
+def test_calling_it_twice_gives_the_same_twice():
+    model, x = random(Own), images()
+    first, second = (quantized(model, x, "aiqvit", seed=3) for _ in range(2))
+    assert same(first, second, x)
+    assert not same(first, quantized(model, x, "aiqvit", seed=4), x)
+    for done in (first, copy.deepcopy(first)):
+        with pytest.raises(UserError, match="quantized already"):
+            quantized(done, x)
+
+
+def test_data_in_every_form_is_the_same_data():
+    model, x = random(Own), images(6)
+    expected = quantized(model, x, images=6)
+    labels = torch.arange(6)
+    forms = (list(x.split(6)), [(x, labels)], DataLoader(TensorDataset(x, labels), 6), iter([x]),
+             x.clone().requires_grad_(), x.double(), [[x, {"boxes": []}]])
+    for data in forms:
+        assert same(quantized(model, data, images=6), expected, x)
+    assert info_of(expected).samples == 6 and info_of(expected).shape == (3, 32, 32)
+    assert info_of(quantized(model, x, images=5)).samples == 5
+
+
+WRONG = {  # arguments -> what is said
+    "text": (dict(model="vit"), "model is a str: expected a torch.nn.Module"),
+    "class": (dict(model=Own), "model is a type"),
+    "state": (dict(model={}), "model is a dict"),
+    "unknown": (dict(model=nn.Sequential(nn.Conv2d(3, 3, 3))), "no family knows the network Sequential"),
+    "no weights": (dict(model=Own().to("meta")), "has no values, it is on the meta device"),
+    "method": (dict(method="repq"), "did you mean|unknown method 'repq'"), "no method": (dict(method=None), "unknown"),
+    "two": (dict(method="minmax,brecq"), "expected one method"), "fp32": (dict(method="fp32"), "expected one method"),
+    "bits": (dict(bits="9/9"), "bits '9/9': expected"), "one": (dict(bits=4), "bits '4': expected weights/activations"),
+    "no bits": (dict(bits="32/32"), "bits '32/32'"), "preset": (dict(preset="fast"), "expected one of smoke, quick"),
+    "device": (dict(device="tpu"), "device 'tpu': "), "meta": (dict(device="meta"), "device 'meta': "),
+    "seed": (dict(seed=-1), "seed -1: "), "seed's type": (dict(seed="1"), "seed '1': "),
+    "setting": (dict(stepz=3), "unknown setting of MinMax 'stepz'"), "value": (dict(images="many"), "images=many"),
+    "negative": (dict(images=-1), "images=-1"), "title": (dict(title="x"), "unknown setting"),
+    "bits of none": ({"bits:nope": 8}, "bits:nope=8 names no site"),
+    "many bits": ({"bits:qkv": 99}, "bits:qkv=99: expected"),
+    "keep": (dict(keep=["classfy"]), "names no module of Own: did you mean 'classify'"),
+    "keep text": (dict(keep="classify"), r"expected a list of globs"), "keep none": (dict(keep=None), "list of globs"),
+    "keep number": (dict(keep=[3]), "list of globs"),
+    "no data": (dict(data=None), "data is a NoneType"), "empty": (dict(data=[]), "data has no samples"),
+    "empty batch": (dict(data=torch.zeros(0, 3, 32, 32)), "data has no samples"),
+    "path": (dict(data="images"), "data is a str"), "dictionary": (dict(data={"x": images()}), "data is a dict"),
+    "channels": (dict(data=images()[:, :1]), r"does not take a batch of shape \(4, 1, 32, 32\), float32"),
+    "one picture": (dict(data=images()[0]), r"does not take a batch of shape \(3, 32, 32\)"),
+    "bytes": (dict(data=images().byte()), "does not take a batch of shape .*, uint8"),
+    "nan": (dict(data=images() * float("nan")), "batch 0 has values that are NaN or infinite"),
+    "infinite": (dict(data=[images(), images() * float("inf")], images=8), "batch 1 has values"),
+    "second batch": (dict(data=[images(), images()[:, :2]], images=8), r"batch of shape \(4, 2, 32, 32\)"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_arguments_are_one_sentence(what):
+    changed, words = WRONG[what]
+    arguments = {"model": Own(), "data": images(), "method": "minmax", "preset": "smoke", "progress": False, **changed}
+    with pytest.raises(UserError, match=words) as error:
+        aiqvit.quantize(**arguments)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", (float("nan"), float("inf")))
+def test_weights_that_are_not_finite_are_refused(value):
+    model = random(Own)
+    model.layers[1].mlp.fc2.weight.data[0, 0] = value
+    with pytest.raises(UserError, match=re.escape("model: layers.1.mlp.fc2.weight has values that are NaN")):
+        quantized(model, images())
+
+
+def test_a_network_that_cannot_be_copied_is_refused():
+    model = Own()
+    model.cached = model.classify.weight * 2  # no leaf
+    with pytest.raises(UserError, match="model: Own cannot be copied: "):
+        quantized(model, images())
+
+
+def test_what_others_say_of_a_plain_network():
+    for function in (aiqvit.card, aiqvit.coverage):
+        with pytest.raises(UserError, match="Own is no quantized model: aiqvit.quantize or aiqvit.load make one"):
+            function(Own())
