@@ -38,16 +38,24 @@ def traced(model: nn.Module, example: Tensor, opset: int) -> ir.Model:
         with _quiet():
             program = torch.export.export(model, (sample,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
                                           strict=False)
-            count = len(program.graph_signature.user_outputs)
-            names = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
-            found = torch.onnx.export(program, opset_version=opset, dynamo=True, input_names=["input"],
-                                      output_names=names, custom_translation_table=translations(), verbose=False,
-                                      optimize=False).model
+            found = torch.onnx.export(program, opset_version=opset, dynamo=True, verbose=False, optimize=False,
+                                      custom_translation_table=translations()).model
             simplify(found)
-            found.graph.inputs[0].name = "input"  # which the passes rename where it is an output as well
+            _name_ends(found.graph)
             return found
     except Exception as error:
         raise UserError(f"the model cannot be exported: {_reason(error)}") from error
+
+
+def _name_ends(graph: ir.Graph) -> None:
+    """Name the input and the outputs; once the graph is simple, no value is two of them."""
+    count = len(graph.outputs)
+    names = ["input", *(["output"] if count == 1 else [f"output_{i}" for i in range(count)])]
+    ends = [*graph.inputs, *graph.outputs]
+    for value in (value for node in graph for value in node.outputs if value.name in names):
+        value.name = f"{value.name}_inside"
+    for value, name in zip(ends, names, strict=True):
+        value.name = name
 
 
 def _reason(error: BaseException) -> str:

@@ -107,3 +107,20 @@ def test_a_float_model_is_exported_as_it_is(tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(run(path, images(3))[0], tiny("vit")(images(3)), rtol=1e-4, atol=1e-5)
     assert shape(onnx.load(path).graph.input[0])[0] == "batch"
+
+
+class Same(nn.Module):
+    """Returns its input, and one value twice."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        output = 2 * x
+        return x, output, output
+
+
+def test_outputs_that_are_one_value_or_the_input_stay_apart(tmp_path):
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    path = export_fp32(Same(), tmp_path / "same.onnx", x)
+    file = onnx.load(path)
+    assert [value.name for value in file.graph.input] == ["input"]
+    assert [value.name for value in file.graph.output] == ["output_0", "output_1", "output_2"]
+    assert all(map(torch.equal, run(path, x), Same()(x)))
