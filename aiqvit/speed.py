@@ -1,7 +1,7 @@
 """Speed as ratios, measured in one run: `python -m aiqvit.speed` (DeiT-Tiny layout, random weights and images).
 
 Each line is a time beside the full-precision time of the same work, best of several alternating repeats. With
-`--deploy` exported models are timed in the runtimes that they are made for: see `aiqvit.deploy_speed`.
+`--deploy` exported models are timed in the runtimes that they are made for: see `aiqvit.cli.deploy_speed`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def parser() -> Parser:
 
 def deploy(args: Namespace) -> int:
     """Time exported models of one network; returns the exit code."""
-    from aiqvit.deploy_speed import show
+    from aiqvit.cli.deploy_speed import show
 
     args = Namespace(**{name: getattr(args, name) or usual for name, (usual, _) in DEPLOY.items()})
     if not timm.is_model(args.model):

@@ -35,7 +35,7 @@ def between(layer: str, made_by: Mapping[str, NodeProto], kinds: set[str]) -> It
 
 
 def landing(model: ModelProto, value: str) -> str:
-    """The layer whose input (`LAYER:in`) is a value, but for moves and cuts; empty for none and where several read it."""
+    """The layer whose input (`LAYER:in`) is a value, but for moves and cuts; empty for none or several readers."""
     while not value.endswith(":in"):
         readers = [node for node in model.graph.node if value in node.input]
         if len(readers) != 1 or readers[0].op_type not in PASSING:
