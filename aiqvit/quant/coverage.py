@@ -25,7 +25,7 @@ def require(coverage: Coverage, partial: bool = False, model: str = "the model")
     if coverage.missed > 1 - ENOUGH and not partial:
         raise UserError(f"{model}: {coverage.missed:.1%} of its multiply-accumulates would stay in full precision, the "
                         f"first in {coverage.first}, which no family knows how to quantize: see docs/add-a-family.md, "
-                        "or let it pass with --partial, which marks every table")
+                        "or let it pass with --partial (in Python partial=True), which marks every table")
 
 
 @torch.no_grad()
