@@ -32,7 +32,8 @@ def fuse(model: ir.Model) -> None:
         for node in [node for node in graph if node.op_type == kind]:
             step(graph, node)
     common.RemoveUnusedNodesPass()(model)
-    graph.opset_imports[CONTRIB] = 1
+    if any(node.domain == CONTRIB for node in graph):
+        graph.opset_imports[CONTRIB] = 1
 
 
 def _split_in_front(graph: ir.Graph, turned: ir.Node) -> None:
@@ -45,6 +46,8 @@ def _split_in_front(graph: ir.Graph, turned: ir.Node) -> None:
     slices = turned.outputs[0].consumers()
     squeezes = [_reader(node.outputs[0], "Squeeze") for node in slices if node.op_type == "Slice"]
     if len(squeezes) != len(slices) or None in squeezes:
+        return
+    if any(value.const_value is None for value in (shaped.inputs[1], *(node.inputs[1] for node in slices))):
         return
     shape = _array(shaped.inputs[1])  # of (B, N, parts, H, D)
     parts = int(shape[2])
@@ -122,7 +125,7 @@ def _fuse_product(graph: ir.Graph, product: ir.Node) -> None:
 def _bias(value: ir.Value) -> ir.Node | None:
     """The Add of a constant (features,) that alone reads a product, or the sum of this one and another."""
     node = _reader(value, "Add")
-    if node is not None and node.inputs[1].const_value is None:
+    if node is not None and node.inputs[1].const_value is None and ":" not in node.outputs[0].name:
         node = _reader(node.outputs[0], "Add")
     return node if node is not None and len(getattr(node.inputs[1].const_value, "shape", ())) == 1 else None
 
@@ -135,7 +138,7 @@ def _make_signed(graph: ir.Graph, read: ir.Node) -> None:
     while (node := value.producer()) is not None and len(value.uses()) == 1 and node.op_type in (*MOVES, "Clip"):
         clips += [node] if node.op_type == "Clip" else []
         value = node.inputs[0]
-    if node is None or node.op_type != "QuantizeLinear" or len(value.uses()) != 1:
+    if node is None or node.op_type != "QuantizeLinear" or len(value.uses()) != 1 or len(node.inputs) < 3:
         return
     if _array(node.inputs[2]).dtype != np.uint8:
         return

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from aiqvit.deploy.proof.runtime import plain, run, session
+from aiqvit.deploy.proof.runtime import checked, plain, run, session
 from aiqvit.interfaces import UserError
 
 MEAN = 1.5  # times the floor's mean difference, at most
@@ -66,6 +66,7 @@ def logit_floor(model: nn.Module, path: str | Path, images: Tensor, *, batch: in
     Of several outputs all count; a classifier's are logits (B, classes). Raises `UserError` for a file that cannot be
     loaded or has other outputs.
     """
+    model, images = checked(model, images)
     loaded, exact = session(path), deepcopy(model).double()
     exported, single, double = [], [], []
     for part in progress(list(images.split(batch)), "logits"):

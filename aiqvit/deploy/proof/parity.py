@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from aiqvit.deploy.proof.graph import as_float, landing, value_names
-from aiqvit.deploy.proof.runtime import plain, read, run, session
+from aiqvit.deploy.proof.runtime import checked, plain, read, run, session
 from aiqvit.interfaces import UserError
 from aiqvit.quant.layers import QuantConv2d, QuantLayer
 from aiqvit.quant.quantizers import Uniform
@@ -84,6 +84,7 @@ def layer_parity(model: nn.Module, path: str | Path, images: Tensor, *,
     Values of a dozen layers are in memory at a time. Raises `UserError` for a file that is no ONNX, cannot be loaded,
     or does not name the values of these layers.
     """
+    model, images = checked(model, images)
     modules = _used(model, dict(quant_layers(model)) | dict(quant_products(model)), images)
     if not modules:
         raise UserError("the model has no quantized layer to compare with its export")

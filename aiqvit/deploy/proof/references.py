@@ -17,7 +17,7 @@ class Batches:
     """Calibration images (B, 3, H, W) as `onnxruntime.quantization.CalibrationDataReader` gives them, a few at once."""
 
     def __init__(self, images: Tensor, name: str, batch: int = 4) -> None:
-        self.rest = iter([{name: part.numpy()} for part in images.split(batch)])
+        self.rest = iter([{name: part.detach().cpu().numpy()} for part in images.split(batch)])
 
     def get_next(self) -> dict | None:
         """The next batch, or None behind the last one."""

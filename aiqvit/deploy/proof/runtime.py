@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aiqvit.interfaces import UserError
 
@@ -74,10 +75,21 @@ def session(model: str | Path | ModelProto, given: SessionOptions | None = None,
                         f"({_first(error)}): exports run from {OLDEST} on, pip install -U onnxruntime") from error
 
 
+def checked(model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
+    """A model, or a copy of it, and images on the CPU, where exports are compared with it.
+
+    Raises `UserError` for no images.
+    """
+    if not isinstance(images, Tensor) or not len(images):
+        raise UserError("an export is checked on images: expected a tensor (B, 3, H, W) of at least one")
+    away = any(parameter.device.type != "cpu" for parameter in model.parameters())
+    return (deepcopy(model).cpu() if away else model), images.detach().cpu()
+
+
 def run(loaded: InferenceSession, images: Tensor, outputs: list[str] | None = None) -> list[Tensor]:
     """The outputs of those names, or all, for a batch of images. Raises `UserError` where the file refuses them."""
     try:
-        values = loaded.run(outputs, {loaded.get_inputs()[0].name: images.detach().cpu().numpy()})
+        values = loaded.run(outputs, {loaded.get_inputs()[0].name: images.numpy()})
     except Exception as error:
         shape = tuple(images.shape)
         raise UserError(f"the exported model refuses a batch of shape {shape}: {_first(error)}") from error

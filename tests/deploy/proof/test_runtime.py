@@ -5,6 +5,7 @@ import sys
 import onnx
 import pytest
 
+from aiqvit.deploy.proof.floor import logit_floor
 from aiqvit.deploy.proof.kernels import count_kernels
 from aiqvit.deploy.proof.parity import layer_parity
 from aiqvit.interfaces import UserError
@@ -42,3 +43,9 @@ def test_a_missing_extra(made, monkeypatch, absent):
     monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(UserError, match=r"needs onnx and onnxruntime: pip install 'aiqvit\[onnx\]'"):
         count_kernels(made.path, PROMISED)
+
+
+def test_no_images(made):
+    for check in (layer_parity, logit_floor):
+        with pytest.raises(UserError, match="checked on images: expected a tensor"):
+            check(made.model, made.path, made.images[:0])
