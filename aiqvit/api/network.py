@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from aiqvit.deploy.apart import apart
 from aiqvit.deploy.info import ATTRIBUTE
@@ -27,9 +28,10 @@ def check_network(model: nn.Module) -> None:
     if hasattr(model, ATTRIBUTE):
         raise UserError("the model is quantized already: start from the network of full precision")
     for name, parameter in model.named_parameters():
-        if parameter.is_meta or not parameter.isfinite().all():
-            what = "no values, it is on the meta device" if parameter.is_meta else "values that are NaN or infinite"
-            raise UserError(f"model: {name} has {what}: load trained weights")
+        if parameter.is_meta or is_lazy(parameter):
+            raise UserError(f"model: {name} has no values, it is on the meta device or lazy: load trained weights")
+        if not parameter.isfinite().all():
+            raise UserError(f"model: {name} has values that are NaN or infinite: load trained weights")
 
 
 def copied(model: nn.Module) -> nn.Module:

@@ -32,7 +32,7 @@ from aiqvit.tasks.weights import checksum
 def quantize(model: nn.Module, data: Data, method: str = "aiqvit", bits: str = "4/4", preset: str | None = None,
              seed: int = 0, device: str = "auto", progress: bool = True, *, keep: Sequence[str] = (),
              partial: bool = False, **settings: Any) -> nn.Module:
-    """A quantized copy of a trained network, in evaluation mode; the network itself stays as it is.
+    """A quantized copy of a trained network, in float32 and evaluation mode; the network itself stays as it is.
 
     >>> import timm, torch
     >>> model = timm.create_model("test_vit", num_classes=10)
@@ -45,7 +45,8 @@ def quantize(model: nn.Module, data: Data, method: str = "aiqvit", bits: str = "
     ignored; as many samples are taken as the method wants. `bits` are those of weights and activations, `preset` is
     smoke, quick or paper (by default paper on a GPU, otherwise quick), `settings` are hyper-parameters of the method
     (`steps=200`) and bits of single layers (`**{"bits:head": 8}`). `keep` are globs of names of modules that stay in
-    full precision. Modules that cannot be quantized are refused by name, unless `partial`.
+    full precision. A module or parameter at several places is quantized at each. Modules that cannot be quantized are
+    refused by name, unless `partial`.
 
     Raises `UserError` for what cannot be done and `Diverged` where a loss is not finite.
     """

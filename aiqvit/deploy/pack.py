@@ -6,7 +6,7 @@ What is loaded gives the outputs of what was saved, bit for bit on one machine.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from aiqvit.deploy.bitpack import pack, unpack
 from aiqvit.deploy.fit import check_shapes, check_types, fresh, keep_buffers
 from aiqvit.deploy.info import attach, info_of
 from aiqvit.deploy.rebuild import build
-from aiqvit.deploy.sites import restored, weight_of
+from aiqvit.deploy.sites import Stored, restored, weight_of
 from aiqvit.families.opening import quantize_model
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
+from aiqvit.io.structure import checked
 from aiqvit.quant.card import scheme_card
 from aiqvit.quant.layers import QuantLayer
-from aiqvit.quant.quantizers.base import STATE
+from aiqvit.quant.quantizers.base import STATE, Quantizer
 from aiqvit.quant.state import load_state, saved_state, scheme_of
 from aiqvit.quant.surgery import quant_layers
 
@@ -41,7 +42,12 @@ def save_model(model: nn.Module, path: str | Path) -> int:
     info = info_of(model)
     state = saved_state(model)
     quantizers = {key.removesuffix(f".{STATE}"): state.pop(key) for key in [*state] if key.endswith(f".{STATE}")}
-    tensors = {key: value for key, value in state.items() if key.rpartition(".")[2] not in USED_ONCE}
+    unused = {f"{name}.{key}" for name, _ in quant_layers(model) for key in USED_ONCE}
+    tensors = {key: value for key, value in state.items() if key not in unused}
+    try:
+        _restored(quantizers, tensors)
+    except ValueError as error:
+        raise UserError(f"the model cannot be stored: {error}") from error
     packed = {}
     for name, layer in coded_layers(model):
         codes = checked_codes(name, layer)
@@ -104,11 +110,7 @@ def checked_codes(name: str, layer: QuantLayer) -> Tensor:
 
 def _state(header: file.Header, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """The state_dict of the model. Raises `ValueError` for a header that is not that of its tensors."""
-    below: dict[str, dict[str, Tensor]] = defaultdict(dict)
-    for key, tensor in tensors.items():
-        site, _, own = key.rpartition(".")
-        below[site][own] = tensor
-    quantizers = {name: restored(name, stored, below[name]) for name, stored in header["quantizers"].items()}
+    quantizers = _restored(header["quantizers"], tensors)
     state: dict[str, Any] = dict(tensors)
     for name, stored in header["packed"].items():
         key, count = f"{name}.weight", prod(stored["shape"])
@@ -118,3 +120,12 @@ def _state(header: file.Header, tensors: dict[str, Tensor]) -> dict[str, Any]:
         codes = unpack(tensors[key], stored["bits"], count).view(stored["shape"])
         state[key] = weight_of(key, quantizer, codes, stored["bits"])
     return state | {f"{name}.{STATE}": stored for name, stored in header["quantizers"].items()}
+
+
+def _restored(quantizers: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Quantizer]:
+    """Every quantizer with its tensors. Raises `ValueError` for one that a file cannot have."""
+    below: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in tensors.items():
+        site, _, own = key.rpartition(".")
+        below[site][own] = tensor
+    return {name: restored(name, checked(stored, Stored), below[name]) for name, stored in quantizers.items()}

@@ -49,9 +49,10 @@ class Own(nn.Module):
         self.patches = nn.Conv2d(3, width, 8, stride=8)
         self.layers = nn.ModuleList(Block(width, 3, qkv_bias=True, init_values=0.1) for _ in range(3))
         self.last, self.classify = nn.LayerNorm(width), nn.Linear(width, 7)
+        self.register_buffer("input_mean", torch.rand(width, 1, 1))  # as quantized layers have one
 
     def forward(self, x):
-        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = (self.patches(x) - self.input_mean).flatten(2).transpose(1, 2)
         for layer in self.layers:
             x = layer(x)
         return self.classify(self.last(x.mean(1)))
@@ -213,6 +214,7 @@ WRONG = {  # arguments -> what is said
     "state": (dict(model={}), "model is a dict"),
     "unknown": (dict(model=nn.Sequential(nn.Conv2d(3, 3, 3))), "no family knows the network Sequential"),
     "no weights": (dict(model=Own().to("meta")), "has no values, it is on the meta device"),
+    "lazy": (dict(model=nn.Sequential(Own(), nn.LazyLinear(3))), "1.weight has no values"),
     "method": (dict(method="repq"), "did you mean|unknown method 'repq'"), "no method": (dict(method=None), "unknown"),
     "two": (dict(method="minmax,brecq"), "expected one method"), "fp32": (dict(method="fp32"), "expected one method"),
     "bits": (dict(bits="9/9"), "bits '9/9': expected"), "one": (dict(bits=4), "bits '4': expected weights/activations"),

@@ -23,12 +23,12 @@ MODELS = (*contract.MODELS, *DETECTORS)
 WIDTHS = (2, 3, 4, 6, 8)
 UNITS = ("backbone.patch_embed", "backbone.stages.0.blocks.1", "backbone.stages.1.downsample", "neck.fpn_convs.0")
 VARIANTS = {  # of methods, each with a format or a tensor that no other case has
-    "brecq[operands=head,weights=output]": "3/4", "qdrop[operands=head]": "4/4", "brecq[protocol=paper]": "4/4",
+    "brecq[operands=head,weights=output]": "3/4", "brecq[protocol=paper]": "4/4",
     "aiqvit[form=outside]": "3/3", "aiqvit[form=qllm]": "4/4", "aiqvit[decoding=intzp]": "3/4",
     "aiqvit[decoding=zero_low]": "4/3", "aiqvit[dfq=off,softmax=log_sqrt2]": "4/4", "aiqvit[head=on]": "4/4",
     "repqvit[official_levels=on]": "4/4", "repqvit[official_levels=on,bits:head=2/8]": "8/8",
     "isvit[official_levels=on]": "3/3", "ptq4vit[official_sum=on]": "4/6", "apqvit[unsigned=off]": "6/6",
-    "minmax": "4/32", "repqvit": "4/16", "qdrop": "3/32", "ptq4vit": "2/16",
+    "minmax": "4/32", "repqvit": "4/16", "ptq4vit": "2/16", "isvit": "3/32",
     "minmax[bits:head=32,bits:blocks.0.*=3/5,bits:patch_embed=7]": "4/6", "aiqvit[bits:fc2=8/3]": "5/7",
 }
 

@@ -10,6 +10,7 @@ import re
 import runpy
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from aiqvit.deploy.info import Info, attach, info_of
 from aiqvit.deploy.pack import coded_layers, load_model, save_model
 from aiqvit.harness.launch.options import choose_methods
 from aiqvit.interfaces import Bits, Job, UserError
+from aiqvit.quant.quantizers import Uniform
 from aiqvit.quant.surgery import quant_layers
 from tests.deploy import cases
 from tests.families import networks
@@ -28,6 +30,8 @@ from tests.families import networks
 ROOT = Path(__file__).resolve().parents[2]
 CASES = list(cases.every() if os.environ.get("AIQVIT_EVERY") else cases.some())
 CASES += [cases.Case(method, "mini_vit", bits) for method, bits in cases.VARIANTS.items()]
+if find_spec("mmdet") is None:
+    CASES = [case for case in CASES if case.model not in cases.DETECTORS]
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +39,6 @@ def saved(tmp_path_factory) -> dict[cases.Case, Path]:
     """A folder with a file a case, its input, and what the model gave for it in this process."""
     folder, found = tmp_path_factory.mktemp("saved"), {}
     for number, case in enumerate(CASES):
-        if case.model in cases.DETECTORS:
-            pytest.importorskip("mmdet")
         model, x, found[case] = cases.quantized(case), cases.given(case.model), folder / f"{number:04}.safetensors"
         assert save_model(model, found[case]) == found[case].stat().st_size
         torch.save(x, found[case].with_suffix(".in"))
@@ -77,7 +79,8 @@ def read(tmp_path_factory):
     return runpy.run_path(str(path))["read"]
 
 
-@pytest.mark.parametrize("case", CASES, ids=" ".join)
+@pytest.mark.parametrize("case", [case for i, case in enumerate(CASES) if i % 2 == 0 or "form=" in case.method],
+                         ids=" ".join)
 def test_a_reader_without_aiqvit_decodes_the_weights_that_the_model_uses(case, saved, read):
     header, weights = read(saved[case])
     model = load_model(saved[case])
@@ -122,6 +125,7 @@ def test_what_a_file_says_of_its_model_is_what_the_model_said(saved):
 
 
 def test_padding_of_windows_stays_when_a_method_changes_the_bias_it_was_made_from(saved):
+    pytest.importorskip("mmdet")
     case = next(case for case in CASES if case.model in cases.DETECTORS)
     state, fresh = load_model(saved[case]).state_dict(), cases.trained(case.model).state_dict()
     key = "backbone.stages.2.blocks.0.attn.{}".format
@@ -160,6 +164,17 @@ def test_what_is_no_quantized_model_is_not_saved(tmp_path):
         save_model(model, tmp_path / "a")
     attach(model, Info(settings={"x": float("nan")}))
     with pytest.raises(UserError, match="no plain value"):
+        save_model(model, tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_format_of_somebody_else_is_refused(tmp_path):
+    class Ternary(Uniform):
+        pass
+
+    model = attach(cases.quantized(cases.Case("minmax", "mini_vit", "4/4")), Info())
+    model.blocks[0].mlp.fc1.input_quantizer.__class__ = Ternary
+    with pytest.raises(UserError, match="cannot be stored: blocks.0.mlp.fc1.input_quantizer has the format 'Ternary'"):
         save_model(model, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 

@@ -9,7 +9,7 @@ from typing import get_args
 from aiqvit.deploy.onnx.weights import Target
 from aiqvit.interfaces import UserError
 
-OLDEST = {"torch": (2, 7), "onnx": (1, 17), "onnxscript": (0, 3), "onnxruntime": (1, 23)}  # major, minor
+OLDEST = {"torch": (2, 7), "onnx": (1, 17), "onnxscript": (0, 7), "onnxruntime": (1, 23)}  # these were tried
 OPSETS = (21, 23)  # the first with the types that we store; the last that the exporter was tried with
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 ENDS = (":in", ":left", ":right", ":out")  # of the names of values
 MOVES = {"Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze", "Flatten"}  # nodes that change no value
+PASSING = MOVES | {"Slice"}  # through these onnxruntime brings a quantizer forward, to the product in front
 SCALES = {"MatMulIntegerToFloat": (2, 3), "DequantizeLinear": (1,)}  # inputs of a node that scale its first ones
 
 
@@ -34,10 +35,10 @@ def between(layer: str, made_by: Mapping[str, NodeProto], kinds: set[str]) -> It
 
 
 def landing(model: ModelProto, value: str) -> str:
-    """The layer whose input (`LAYER:in`) is a value, but for moves; empty where there is none or several read it."""
+    """The layer whose input (`LAYER:in`) is a value, but for moves and cuts; empty for none and where several read it."""
     while not value.endswith(":in"):
         readers = [node for node in model.graph.node if value in node.input]
-        if len(readers) != 1 or readers[0].op_type not in MOVES:
+        if len(readers) != 1 or readers[0].op_type not in PASSING:
             return ""
         value = readers[0].output[0]
     return value.removesuffix(":in")
