@@ -69,11 +69,11 @@ def _compared(a: nn.Module, b: nn.Module, given: list[Tensor]) -> Comparison:
         for name in names & first.keys() & second.keys():
             energies[name] += _energies(first[name], second[name])
         energies[""] += _energies(one, other)
-        off.append((one - other).abs().double().flatten(1))  # (B, outputs)
+        off.append((one - other).abs().double().flatten())
         same.append(one.argmax(1) == other.argmax(1) if one.dim() == 2 else torch.empty(0))
     differences, agreeing = torch.cat(off), torch.cat(same)
     decibels = {name: _decibels(*pair.tolist()) for name, pair in energies.items() if not name or pair[0] > 0}
-    return Comparison(len(differences), {name: value for name, value in decibels.items() if name}, decibels[""],
+    return Comparison(sum(map(len, given)), {name: value for name, value in decibels.items() if name}, decibels[""],
                       differences.mean().item(), differences.max().item(),
                       100 * agreeing.double().mean().item() if len(agreeing) else None)
 

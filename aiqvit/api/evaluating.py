@@ -6,9 +6,9 @@ from os import PathLike
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from aiqvit.api.data import Data, labelled
+from aiqvit.api.data import Data, check_input, labelled
 from aiqvit.api.devices import evaluated, place
 from aiqvit.deploy.info import Info, info_of
 from aiqvit.deploy.rebuild import sketch
@@ -34,6 +34,8 @@ def evaluate(model: nn.Module, data: Data | str | PathLike[str], *, task: str | 
     Raises `UserError` for data without labels and for a model that does not fit the data.
     """
     where = place(device)
+    if limit is not None and limit < 1:
+        raise UserError(f"limit={limit}: expected at least one sample")
     with evaluated(model, where):
         if isinstance(data, str | PathLike):
             return by_task(model, opened(info_of(model), task, expanded(str(data))), limit, batch_size, where, progress)
@@ -64,15 +66,14 @@ def by_task(model: nn.Module, task: Task, limit: int | None, batch_size: int, de
 
 @torch.no_grad()
 def _classified(model: nn.Module, data: Data, limit: int | None, device: str) -> dict[str, float]:
-    found: list[torch.Tensor] = []
+    found: list[Tensor] = []
     for batch, labels in labelled(data):
-        if not isinstance(labels, torch.Tensor) or labels.shape != batch.shape[:1]:
+        if not isinstance(labels, Tensor) or labels.shape != batch.shape[:1] or labels.is_floating_point():
             raise UserError("data has no labels: expected batches of inputs and class indices (B,), or a data folder")
-        logits = model(batch.to(device)).float().cpu()  # (B, classes)
-        labels = labels.cpu().long()
-        if logits.dim() != 2 or int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
-            raise UserError(f"the model's output has shape {tuple(logits.shape)}, which does not fit labels from "
-                            f"{int(labels.min())} to {int(labels.max())}")
+        batch, labels = batch.to(device), labels.cpu().long()
+        if not found:
+            check_input(model, batch)
+        logits = _logits(model(batch), labels)
         found.append(ranks(logits, labels))
         if limit is not None and sum(map(len, found)) >= limit:
             break
@@ -80,3 +81,15 @@ def _classified(model: nn.Module, data: Data, limit: int | None, device: str) ->
         raise UserError("data has no samples: expected batches of inputs and class indices")
     rank = torch.cat(found)[:limit]
     return {**accuracy(rank), "images": len(rank)}
+
+
+def _logits(output: Any, labels: Tensor) -> Tensor:
+    """A classifier's output (B, classes). Raises `UserError` for another one and for what is not finite."""
+    if not isinstance(output, Tensor):
+        raise UserError(f"the model's output is a {type(output).__name__}: expected logits (B, classes)")
+    if output.dim() != 2 or int(labels.min()) < 0 or int(labels.max()) >= output.shape[1]:
+        raise UserError(f"the model's output has shape {tuple(output.shape)}, which does not fit labels from "
+                        f"{int(labels.min())} to {int(labels.max())}")
+    if not output.isfinite().all():
+        raise UserError("the model's output has values that are NaN or infinite: no class is the right one")
+    return output.float().cpu()

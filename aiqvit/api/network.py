@@ -20,6 +20,9 @@ from aiqvit.quant.anatomy import Anatomy
 from aiqvit.quant.site import FULL
 from aiqvit.quant.surgery import model_sites
 
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+REPLACED = (nn.Linear, nn.Conv2d, *NORMS)  # by quantized layers, or into these methods fold what they do
+
 
 def check_network(model: nn.Module) -> None:
     """Raise `UserError` for what is no network of full precision with finite weights."""
@@ -32,6 +35,20 @@ def check_network(model: nn.Module) -> None:
             raise UserError(f"model: {name} has no values, it is on the meta device or lazy: load trained weights")
         if not parameter.isfinite().all():
             raise UserError(f"model: {name} has values that are NaN or infinite: load trained weights")
+    _check_changes(model)
+
+
+def _check_changes(model: nn.Module) -> None:
+    """Raise `UserError` for a function that was changed from outside, where the quantized module would not have it."""
+    for name, module in model.named_modules():
+        where = f"model: {name or type(model).__name__}"
+        if "forward" in vars(module):
+            hint = "model._orig_mod" if hasattr(module, "_orig_mod") else "one of its class"
+            raise UserError(f"{where} has a forward pass of its own, as torch.compile gives it: hand over the network "
+                            f"that is inside, {hint}")
+        replaced = isinstance(module, REPLACED) or find(type(module), "opener") is not None
+        if replaced and (module._forward_hooks or module._forward_pre_hooks):
+            raise UserError(f"{where} has forward hooks, which its quantized form would not have: remove them first")
 
 
 def copied(model: nn.Module) -> nn.Module:

@@ -64,3 +64,17 @@ def test_the_models_are_left_as_they_were(model):
     aiqvit.compare(model, other, X)
     assert not model.training and other.training and other.blocks[1].training and not other.blocks[0].training
     assert not any(module._forward_hooks for module in other.modules())
+
+
+def test_batches_of_different_sizes():
+    class Wide(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 4)
+
+        def forward(self, x):
+            return self.layer(x)  # (B, N, 4)
+
+    model = Wide()
+    found = aiqvit.compare(model, model, [torch.randn(2, 5, 3), torch.randn(1, 7, 3)])
+    assert (found.samples, found.largest, found.snr) == (3, 0, math.inf)

@@ -51,6 +51,9 @@ def test_a_dataloader_and_a_folder_give_what_the_task_gives(imagenet, models):
     ([(torch.randn(2, 3, 160, 160), torch.tensor([0, 10]))], "does not fit labels from 0 to 10"),
     ([(torch.randn(2, 3, 160, 160), torch.tensor([-1, 1]))], "does not fit labels from -1"),
     ([(torch.randn(2, 3, 160, 160), torch.zeros(3))], "no labels"),
+    ([(torch.randn(2, 3, 160, 160), torch.tensor([0.5, 1.0]))], "no labels"),
+    ([(torch.randn(2, 1, 160, 160), torch.tensor([0, 1]))], r"does not take a batch of shape \(2, 1, 160, 160\)"),
+    ([(torch.full((2, 3, 160, 160), torch.nan), torch.tensor([0, 1]))], "NaN or infinite: no class is the right one"),
     ([], "no samples"),
     ("mini", "no model of the embedded data: give --data DIR"),
     ("nowhere", "does not exist"),
@@ -58,6 +61,17 @@ def test_a_dataloader_and_a_folder_give_what_the_task_gives(imagenet, models):
 def test_data_that_do_not_fit_are_refused(data, said, models):
     with pytest.raises(UserError, match=said):
         aiqvit.evaluate(models[1], data)
+
+
+def test_what_is_no_classifier_and_no_number_of_samples_is_refused():
+    data = [(torch.randn(2, 3), torch.tensor([0, 1]))]
+    for limit in (0, -5):
+        with pytest.raises(UserError, match=f"limit={limit}: expected at least one sample"):
+            aiqvit.evaluate(Fixed(), data, limit=limit)
+    model = Fixed()
+    model.register_forward_hook(lambda module, inputs, output: {"logits": output})
+    with pytest.raises(UserError, match="output is a dict: expected logits"):
+        aiqvit.evaluate(model, data)
 
 
 def test_a_folder_needs_a_quantized_model_that_is_known_by_name(models, imagenet):

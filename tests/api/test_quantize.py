@@ -264,6 +264,24 @@ def test_a_network_that_cannot_be_copied_is_refused():
         quantized(model, images())
 
 
+def test_a_function_that_was_changed_from_outside_is_refused():
+    model = random(Own)
+    for name in ("classify", "layers.0.attn", "layers.0.norm1"):
+        hook = model.get_submodule(name).register_forward_hook(lambda module, inputs, output: output * 5)
+        with pytest.raises(UserError, match=f"^model: {name} has forward hooks"):
+            quantized(model, images())
+        hook.remove()
+    hook = model.layers[0].register_forward_hook(lambda module, inputs, output: output * 5)
+    changed = quantized(model, images())  # a block stays what it is
+    hook.remove()
+    assert not torch.equal(changed(images()), quantized(model, images())(images()))
+    model.classify.forward = lambda x: x
+    with pytest.raises(UserError, match="^model: classify has a forward pass of its own"):
+        quantized(model, images())
+    with pytest.raises(UserError, match="^model: OptimizedModule .*hand over .*model._orig_mod"):
+        quantized(torch.compile(random(Own)), images())
+
+
 def test_what_others_say_of_a_plain_network():
     for function in (aiqvit.card, aiqvit.coverage):
         with pytest.raises(UserError, match="Own is no quantized model: aiqvit.quantize or aiqvit.load make one"):

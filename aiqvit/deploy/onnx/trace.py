@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from aiqvit.deploy.onnx.batches import require_any_batch
 from aiqvit.deploy.onnx.ops import translations
 from aiqvit.deploy.onnx.simplify import simplify
 from aiqvit.interfaces import UserError
@@ -31,6 +32,8 @@ def traced(model: nn.Module, example: Tensor, opset: int) -> ir.Model:
     sample = example[:1].detach().cpu().expand(2, *example.shape[1:]).clone()  # a batch of 1 would become a constant
     try:
         model(sample)
+    except UserError:  # what a twin says of its layer
+        raise
     except Exception as error:
         shape = tuple(example.shape)
         raise UserError(f"the model does not take an example of shape {shape}: {_reason(error)}") from error
@@ -38,6 +41,7 @@ def traced(model: nn.Module, example: Tensor, opset: int) -> ir.Model:
         with _quiet():
             program = torch.export.export(model, (sample,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
                                           strict=False)
+            require_any_batch(program, model, sample)
             found = torch.onnx.export(program, opset_version=opset, dynamo=True, verbose=False, optimize=False,
                                       custom_translation_table=translations()).model
             simplify(found)

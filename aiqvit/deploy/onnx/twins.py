@@ -120,8 +120,21 @@ def weighted_sum(first: Form, second: Form, left: Tensor, right: Tensor) -> Tens
     return (first.decoded(left) * second.decoded(right)).sum(-2)
 
 
+class TwinUnknown(Twin):
+    """Of what has no ranges, because no sample reached it; raises `UserError` when it is called."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "no range")
+
+    def forward(self, *_: Tensor) -> Tensor:
+        """Nobody knows."""
+        raise UserError(f"{self.name}: one of its quantizers is not on and has no range yet: calibrate the model")
+
+
 def twin_of(module: QuantLayer | QuantProduct, name: str) -> Twin:
     """The twin of a quantized layer or product. Raises `UserError` for what has no form in ONNX, by its name."""
+    if any(quantizer.mode != "on" for _, quantizer in sites(module)):
+        return TwinUnknown(name)
     if isinstance(module, QuantLinear):
         return TwinLinear(module, name)
     if isinstance(module, QuantConv2d):
@@ -133,13 +146,11 @@ def twin_of(module: QuantLayer | QuantProduct, name: str) -> Twin:
 def replace(model: nn.Module) -> dict[str, str]:
     """Put twins into a quantized model, in place: layers and products by name, and on which kernels they run.
 
-    Raises `UserError` for a model that is not quantized, or not yet.
+    Raises `UserError` for a model that is not quantized.
     """
     found = {}
     for name, module in list(model.named_modules()):
         if isinstance(module, QuantLayer | QuantProduct):
-            if any(quantizer.mode != "on" for _, quantizer in sites(module)):
-                raise UserError(f"{name}: one of its quantizers is not on and has no range yet: calibrate the model")
             parent, _, child = name.rpartition(".")
             twin = twin_of(module, name)
             setattr(model.get_submodule(parent), child, twin)

@@ -102,6 +102,16 @@ def test_a_layer_that_is_never_called_is_said_so(around):
     assert exported.matmuls == 3  # the second layer is called twice
 
 
+def test_a_layer_that_is_never_called_needs_no_range(tmp_path):
+    x = torch.randn(3, 4, 8, generator=torch.Generator().manual_seed(0))
+    model = Around(x)
+    model.unused.input_quantizer.mode = "off"
+    exported = export_onnx(model, tmp_path / "around.onnx", x)
+    assert exported.products["unused"] == "float: not reached by the example"
+    for given, expected in zip(run(exported.path, x), model(x).values(), strict=True):
+        torch.testing.assert_close(given, expected)
+
+
 def test_a_float_model_is_exported_as_it_is(tmp_path):
     path = export_fp32(tiny("vit"), tmp_path / "float.onnx", images())
     with torch.no_grad():

@@ -44,6 +44,10 @@ def one_sentence(error: pytest.ExceptionInfo) -> bool:
     (Net(), torch.tensor(1.0), "no batch"),
     (Net(), [1, 2], "no batch"),
     (Net(lambda fc, x: fc(x.reshape(2, 8))), example(), "fixes the number of samples"),
+    (Net(lambda fc, x: fc(x) * (2 if x.shape[0] == 1 else 1)), example(), "is another for a batch of 1"),
+    (Net(lambda fc, x: fc(x) * (2 if x.shape[0] % 2 else 1)), example(), "is another for a batch of 1"),
+    (Net(lambda fc, x: fc(x) * (2 if x.shape[0] > 16 else 1)), example(), "is another for a batch of more than 16"),
+    (Net(lambda fc, x: fc(x + torch.randn(8))), example(), "is another for a batch of 1"),
     (Net(lambda fc, x: fc(x) if x.sum() > 0 else x), example(), "cannot be exported: .*data-dependent"),
     (Net(lambda fc, x: torch.linalg.eigvals(fc(x).T @ x).real), example(), "cannot be exported: .*linalg_eig"),
 ])
