@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aiqvit.samples import Batch, joined
+
 if TYPE_CHECKING:  # listing names and printing help must not import torch
     from pathlib import Path
 
     from torch import Generator, nn
-
-Batch = Any  # whatever the task's models take as one input, usually a tensor (B, 3, H, W)
 
 
 class UserError(ValueError):
@@ -113,26 +113,6 @@ class Checkpoint:
 
     def save(self, unit: str, state: dict[str, Any]) -> None:
         """Keep tensors and plain values; `log` in it is the unit's entry for the record."""
-
-
-def samples_in(batch: Batch) -> int:
-    """How many samples a batch has: a tensor (B, ...), a list of samples, or a dictionary of such."""
-    return samples_in(next(iter(batch.values()))) if isinstance(batch, Mapping) else len(batch)
-
-
-def joined(batches: Sequence[Batch], count: int) -> Batch:
-    """The first `count` samples of the batches as one batch; of dictionaries, which have no order, the first batch."""
-    from torch import Tensor, cat
-
-    if isinstance(batches[0], Mapping):
-        return batches[0]
-    picked, have = [], 0
-    for batch in batches:
-        picked.append(batch[: count - have])
-        have += len(picked[-1])
-        if have >= count:
-            break
-    return cat(picked) if isinstance(picked[0], Tensor) else [sample for part in picked for sample in part]
 
 
 @dataclass

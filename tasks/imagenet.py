@@ -73,7 +73,8 @@ class ImageNet(Task):
         names = list(self.models) + ([] if self.mini else [n for n in TAGS if n not in self.models])
         if pattern == "all":
             return list(self.models)
-        if not self.mini and pattern not in names and timm.is_model(pattern):
+        if pattern not in names and (pattern in TAGS or timm.is_model(pattern)):
+            check_home(pattern, False, self.mini)
             check_timm_name(pattern)
             return [pattern]
         if not self.mini and pattern not in names and not set("*?") & set(pattern):

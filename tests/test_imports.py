@@ -9,13 +9,14 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"aiqvit": "aiqvit", "baselines": "aiqvit.baselines", "tasks": "aiqvit.tasks"}  # at the top -> import name
 FILES = [p for folder in FOLDERS for p in sorted((ROOT / folder).rglob("*.py"))]
 
-UP_TO_TRANSFORMS = ("aiqvit.transforms", "aiqvit.quant", "aiqvit.interfaces", "aiqvit.bounds")
+UP_TO_TRANSFORMS = ("aiqvit.transforms", "aiqvit.quant", "aiqvit.interfaces", "aiqvit.samples", "aiqvit.bounds")
 SETTINGS = ("aiqvit.bounds", "aiqvit.settings")
 
 # the first prefix that a module has decides which prefixes of our own it may import
 ALLOWED = {
     "aiqvit.bounds": (),
-    "aiqvit.interfaces": ("aiqvit.settings",),  # lazily, when a method is made
+    "aiqvit.samples": (),
+    "aiqvit.interfaces": ("aiqvit.samples", "aiqvit.settings"),  # the latter lazily, when a method is made
     "aiqvit.settings": ("aiqvit.bounds", "aiqvit.interfaces", "aiqvit.io"),
     "aiqvit.plugins": ("aiqvit.interfaces", "aiqvit.io"),
     "aiqvit.contract": ("aiqvit.interfaces", "aiqvit.plugins", "aiqvit.settings"),
@@ -40,7 +41,7 @@ ALLOWED = {
     "aiqvit.harness.run": ("aiqvit.harness.run", "aiqvit.harness.store", "aiqvit.harness.identity",
                            "aiqvit.families.opening", "aiqvit.quant.card", "aiqvit.quant.coverage",
                            "aiqvit.deploy.info", "aiqvit.deploy.pack",
-                           "aiqvit.interfaces", "aiqvit.io"),
+                           "aiqvit.interfaces", "aiqvit.samples", "aiqvit.io"),
     "aiqvit.harness": ("aiqvit.harness", "aiqvit.families.opening", "aiqvit.quant.policy", "aiqvit.interfaces",
                        "aiqvit.registry", "aiqvit.plugins", "aiqvit.io", *SETTINGS),
     "aiqvit.report.__main__": ("aiqvit",),  # a command

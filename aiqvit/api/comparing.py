@@ -35,7 +35,8 @@ class Comparison:
         return "\n".join([
             f"outputs on {self.samples} samples: {self.snr:.1f} dB signal-to-noise, difference {self.mean:.3g} on "
             f"average, {self.largest:.3g} at most{same}",
-            f"{len(self.sites)} layers and products, the noisiest first:",
+            f"the {len(worst)} noisiest of {len(self.sites)} layers and products that both have (`sites` has all; "
+            "products of attention only where both are quantized):",
             *(f"  {value:6.1f} dB  {name}" for name, value in worst)])
 
 
@@ -47,7 +48,8 @@ def compare(a: nn.Module, b: nn.Module, data: Data) -> Comparison:
     >>> found.agreement >= 0 and found.sites["blocks.0.attn.qkv"] > 0
     True
 
-    A layer's signal-to-noise is 10 log10(sum a^2 / sum (a - b)^2) of its outputs, each model's own activations in
+    Products of attention are compared where both models are quantized: only then they are modules. A layer's
+    signal-to-noise is 10 log10(sum a^2 / sum (a - b)^2) of its outputs, each model's own activations in
     front of it: what it shows is the noise up to there. Raises `UserError` for inputs that a model does not take and
     for outputs that do not fit each other.
     """

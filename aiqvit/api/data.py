@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
@@ -12,7 +13,8 @@ from aiqvit.interfaces import UserError
 
 Data: TypeAlias = Tensor | Iterable[Any]
 TOGETHER = 32  # samples of a tensor in one batch
-WANTED = "expected a tensor (B, ...), a list of such batches or a DataLoader"
+WANTED = ("expected a tensor (B, ...), a list of such batches or a DataLoader; torch.from_numpy makes one of an array, "
+          "torch.stack one of a list of pictures, x[None] one of a picture")
 
 
 def batches(data: Data, most: int | None = None) -> list[Tensor]:
@@ -34,22 +36,32 @@ def batches(data: Data, most: int | None = None) -> list[Tensor]:
     return found
 
 
+def warn_of_range(batch: Tensor) -> None:
+    """Warn of pictures (B, 3, H, W) that look as if they had not been normalized."""
+    if batch.dim() == 4 and batch.shape[1] == 3 and batch.min() >= 0 and batch.max() > 20:
+        warnings.warn(f"data has values from {batch.min():.3g} to {batch.max():.3g}: are the pictures prepared as the "
+                      "model takes them, normalized with its mean and std?", stacklevel=3)
+
+
 def labelled(data: Data) -> Iterator[tuple[Tensor, Any]]:
     """Batches with what stands beside them, None where nothing does. Raises `UserError` for what is no tensor."""
     single = isinstance(data, Tensor)
     if isinstance(data, str | bytes | dict) or not isinstance(data, Iterable) or single and not data.dim():
-        raise UserError(f"data is a {_said(data)}: {WANTED}")
+        raise UserError(f"data is of {said(data)}: {WANTED}")
     for item in data.split(TOGETHER) if single else data:
         pair = isinstance(item, list | tuple)
         batch = item[0] if pair and item else item
         if not isinstance(batch, Tensor) or batch.dim() < 2 or batch.is_complex():
-            raise UserError(f"data holds a {_said(batch)}: {WANTED}")
+            raise UserError(f"data holds {said(batch)}: {WANTED}")
         if len(batch):
             yield batch, item[1] if pair and len(item) > 1 else None
 
 
-def _said(value: Any) -> str:
-    return f"tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+def said(value: Any) -> str:
+    """What a value is, in a message."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"the type {type(value).__name__}"
 
 
 @torch.no_grad()

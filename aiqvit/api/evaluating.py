@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from aiqvit.api.data import Data, check_input, labelled
+from aiqvit.api.data import Data, check_input, labelled, said
 from aiqvit.api.devices import evaluated, place
-from aiqvit.deploy.info import Info, info_of
-from aiqvit.deploy.rebuild import sketch
+from aiqvit.deploy.info import ATTRIBUTE, Info, info_of
+from aiqvit.deploy.rebuild import recipe_of, sketch
 from aiqvit.guard import path as expanded
 from aiqvit.harness.run.progress import progress as bar
 from aiqvit.interfaces import Subject, Task, UserError
@@ -29,7 +31,8 @@ def evaluate(model: nn.Module, data: Data | str | PathLike[str], *, task: str | 
 
     `data` is batches of inputs and class indices, as a DataLoader gives them: then `top1` and `top5` of any classifier.
     Or it is a data folder in a layout that the task of the model knows (`task`, where the model does not say), or
-    `mini`: then the metrics are that task's. `limit` takes so many samples only, evenly spaced from a folder.
+    `mini`: then the metrics are that task's, and `skipped`, broken files. `limit` takes so many samples only, evenly
+    spaced from a folder.
 
     Raises `UserError` for data without labels and for a model that does not fit the data.
     """
@@ -38,7 +41,8 @@ def evaluate(model: nn.Module, data: Data | str | PathLike[str], *, task: str | 
         raise UserError(f"limit={limit}: expected at least one sample")
     with evaluated(model, where):
         if isinstance(data, str | PathLike):
-            return by_task(model, opened(info_of(model), task, expanded(str(data))), limit, batch_size, where, progress)
+            info = _info(model)
+            return by_task(model, info, opened(info, task, expanded(str(data))), limit, batch_size, where, progress)
         return _classified(model, data, limit, where)
 
 
@@ -51,10 +55,9 @@ def opened(info: Info, task: str | None, data: str | None, **options: Any) -> Ta
     return TASKS.get(name)(data, **options)
 
 
-def by_task(model: nn.Module, task: Task, limit: int | None, batch_size: int, device: str,
+def by_task(model: nn.Module, info: Info, task: Task, limit: int | None, batch_size: int, device: str,
             progress: bool = True) -> dict[str, float]:
-    """The metrics of a task for a quantized model that comes from a file, or from `quantize`."""
-    info = info_of(model)
+    """The metrics of a task for a model that is known by name: from a file, from `quantize`, or of full precision."""
     if not info.recipe:
         raise UserError(f"nothing builds {info.model} by name, so that no task knows what its inputs are: give batches "
                         "of inputs and labels")
@@ -64,12 +67,20 @@ def by_task(model: nn.Module, task: Task, limit: int | None, batch_size: int, de
                          progress=show)
 
 
+def _info(model: nn.Module) -> Info:
+    """What a quantized model says of itself, or what there is to say of a network of full precision."""
+    if hasattr(model, ATTRIBUTE):
+        return info_of(model)
+    return Info(model=type(model).__name__, recipe=recipe_of(model))
+
+
 @torch.no_grad()
 def _classified(model: nn.Module, data: Data, limit: int | None, device: str) -> dict[str, float]:
     found: list[Tensor] = []
     for batch, labels in labelled(data):
         if not isinstance(labels, Tensor) or labels.shape != batch.shape[:1] or labels.is_floating_point():
-            raise UserError("data has no labels: expected batches of inputs and class indices (B,), or a data folder")
+            raise UserError(f"data has {said(labels) if labels is not None else 'nothing'} for labels: expected class "
+                            f"indices, whole numbers in a tensor of shape ({len(batch)},), or a data folder")
         batch, labels = batch.to(device), labels.cpu().long()
         if not found:
             check_input(model, batch)
@@ -77,10 +88,19 @@ def _classified(model: nn.Module, data: Data, limit: int | None, device: str) ->
         found.append(ranks(logits, labels))
         if limit is not None and sum(map(len, found)) >= limit:
             break
+    _warn_of_classes(data, logits.shape[1] if found else 0)
     if not found:
         raise UserError("data has no samples: expected batches of inputs and class indices")
     rank = torch.cat(found)[:limit]
     return {**accuracy(rank), "images": len(rank)}
+
+
+def _warn_of_classes(data: Any, outputs: int) -> None:
+    """Warn where a data set numbers other classes than the model has outputs, as torchvision's ImageFolder may."""
+    classes = getattr(getattr(data, "dataset", None), "classes", None)
+    if isinstance(classes, Sequence) and outputs and len(classes) != outputs:
+        warnings.warn(f"the data set has {len(classes)} classes and the model {outputs} outputs: labels have to be "
+                      "indices of outputs; of a data folder evaluate(model, DIR) knows them", stacklevel=4)
 
 
 def _logits(output: Any, labels: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,8 @@ from aiqvit.deploy.proof.report import Proof, prove
 from aiqvit.deploy.rebuild import made
 from aiqvit.guard import path as expanded
 from aiqvit.harness.run.progress import progress as bar
-from aiqvit.interfaces import UserError, joined
+from aiqvit.interfaces import UserError
+from aiqvit.samples import joined
 
 SAMPLES = 8  # that a proof is made on, where no data are given
 
@@ -47,10 +49,13 @@ def export(model: nn.Module, path: str | PathLike[str], data: Data | None = None
     samples = proving(info, data)
     check_input(model, samples.to(device_of(model)))
     network = _network(info, fp32) if latency else None
-    exported = export_onnx(model, expanded(str(path)), samples, target=target, opset=opset, properties=properties(info))
+    for _ in show(range(1), "export"):  # most of the time goes here
+        exported = export_onnx(model, expanded(str(path)), samples, target=target, opset=opset,
+                               properties=properties(info))
     with tempfile.TemporaryDirectory() as folder:
         plain = export_fp32(network, Path(folder) / "fp32.onnx", samples) if network else None
-        proof = prove(model, exported, samples, fp32=plain, progress=show)
+        proof = replace(prove(model, exported, samples, fp32=plain, progress=show),
+                        inputs="" if data is not None else "checked on random inputs")
     if proof.missed:
         warnings.warn(f"{exported.path}: {'; '.join(proof.missed)}", stacklevel=2)
     return proof
@@ -76,6 +81,6 @@ def _network(info: Info, fp32: nn.Module | None) -> nn.Module:
 
 def properties(info: Info) -> dict[str, str]:
     """What the file says of itself."""
-    found = {"method": info.title, "bits": info.bits, "model": info.model, "weights": info.weights,
-             "inputs": json.dumps(info.recipe["inputs"]) if info.recipe.get("inputs") else ""}
+    found = {"method": info.title, "bits": info.bits, "model": str(info.recipe.get("name") or info.model),
+             "weights": info.weights, "inputs": json.dumps(info.recipe["inputs"]) if info.recipe.get("inputs") else ""}
     return {f"aiqvit.{key}": value for key, value in found.items() if value}

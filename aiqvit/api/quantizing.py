@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from aiqvit.api.data import Data, batches, check_input
+from aiqvit.api.data import Data, batches, check_input, warn_of_range
 from aiqvit.api.devices import device_of, place
 from aiqvit.api.network import check_network, copied, keeping
 from aiqvit.bounds import Seed
@@ -21,10 +21,11 @@ from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.launch.options import PRESETS, MethodSpec, choose_methods
 from aiqvit.harness.run.memory import keep_freed_memory
 from aiqvit.harness.run.progress import progress as bar
-from aiqvit.interfaces import Bits, Job, Method, UserError, samples_in
+from aiqvit.interfaces import Bits, Job, Method, UserError
 from aiqvit.io.structure import checked
 from aiqvit.quant.coverage import coverage
 from aiqvit.registry import unknown
+from aiqvit.samples import samples_in
 from aiqvit.settings import kinds
 from aiqvit.tasks.weights import checksum
 
@@ -60,8 +61,9 @@ def quantize(model: nn.Module, data: Data, method: str = "aiqvit", bits: str = "
     given = [batch.to(where) for batch in given]
     for batch in {batch.shape[1:]: batch for batch in given}.values():
         check_input(net, batch)
+    warn_of_range(given[0])
     rules = choice.bit_rules | keeping(net, keep)
-    check(net, lambda opened: opened(given[0][:1]), type(model).__name__, partial)
+    check(net, lambda opened: opened(given[0][:1]), type(model).__name__, partial, not (partial or keep))
     keep_freed_memory()
     source, size = checksum(net), sum(t.numel() * t.element_size() for t in net.state_dict().values())
     job = Job(net, None, given, widths, seed, rules, progress=bar if progress else Job.progress)

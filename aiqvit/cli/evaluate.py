@@ -48,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
     task = opened(info, args.task, args.data, strict=args.strict)
     print(line(f"{args.load}: {info.model}"))
     print(terminal(card(model)), flush=True)
-    found = by_task(model, task, args.limit, args.batch_size, device)
+    found = by_task(model, info, task, args.limit, args.batch_size, device)
     for note in task.notes():
         print(line(f"{task.label}: {note}"))
     values = ", ".join(f"{name} {found[name]:.2f}" for name in task.metrics)

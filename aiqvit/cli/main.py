@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from aiqvit import __version__
 from aiqvit.guard import guarded
-from aiqvit.interfaces import UserError
 from aiqvit.registry import unknown
 
 COMMANDS = {  # name -> module with `main(argv)`, what it does
@@ -26,13 +26,17 @@ HELP = "\n".join(["usage: aiqvit COMMAND ...; aiqvit COMMAND --help shows its fl
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(HELP)
-        return 0 if arguments else 2
-    if arguments[0] not in COMMANDS:
-        return guarded(lambda: _refuse(arguments[0]))
+    if not arguments or arguments[0] not in COMMANDS:
+        return guarded(lambda: _said(arguments[0] if arguments else ""))
     return import_module(COMMANDS[arguments[0]][0]).main(arguments[1:])
 
 
-def _refuse(name: str) -> int:
-    raise unknown("command", name, COMMANDS) if name else UserError("no command: --help shows all")
+def _said(word: str) -> int:
+    """Help or version; raises `UserError` for a command that does not exist."""
+    if word in ("", "-h", "--help"):
+        print(HELP)
+        return 0 if word else 2
+    if word == "--version":
+        print(f"aiqvit {__version__}")
+        return 0
+    raise unknown("command", word, COMMANDS)

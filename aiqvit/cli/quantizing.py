@@ -109,7 +109,8 @@ def _exported(args: Namespace, model: nn.Module, plain: nn.Module, batch: Tensor
     from aiqvit.deploy.onnx.export import export_fp32, export_onnx
     from aiqvit.deploy.proof.report import prove
 
-    exported = export_onnx(model, args.onnx, batch, target=args.target, opset=args.opset, properties=said)
+    for _ in progress(range(1), "export"):
+        exported = export_onnx(model, args.onnx, batch, target=args.target, opset=args.opset, properties=said)
     with tempfile.TemporaryDirectory() as folder:
         fp32 = export_fp32(plain, Path(folder) / "fp32.onnx", batch)
         proof = prove(model, exported, batch, fp32=fp32, progress=progress)

@@ -60,16 +60,17 @@ def check_policies(model: nn.Module, policies: Iterable[BitPolicy]) -> None:
         policy.applied(specs, copy)
 
 
-def check(model: nn.Module, forward: Callable[[nn.Module], object], name: str, partial: bool = False) -> Coverage:
+def check(model: nn.Module, forward: Callable[[nn.Module], object], name: str, partial: bool = False,
+          known: bool = True) -> Coverage:
     """What of a model can be quantized, found on a copy of it by one pass, `forward(copy)`: before any data is read.
 
     Raises `UserError` for a norm or an activation function that no family knows, for more than 1 % of all
     multiply-accumulates that would be missed, with the name of the first module (unless `partial`), and for a network
-    whose units no family knows.
+    whose units no family knows (where it is to be `known`).
     """
     copy = quantize_model(deepcopy(model), lambda site: spec(Uniform, FULL))
     found = coverage(copy, forward, placed=True)
     require(found, partial, name)
-    if not units_of(copy):
+    if known and not units_of(copy):
         raise unknown_network(model, name)
     return found

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aiqvit.interfaces import Batch, Job, samples_in
+from aiqvit.interfaces import Job
 from aiqvit.recon.activations import Activations, ActivationStore
+from aiqvit.samples import Batch, samples_in
 
 
 class _Reached(Exception):

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aiqvit.interfaces import Batch
 from aiqvit.recon.capture import first
+from aiqvit.samples import Batch
 
 
 class Tail:

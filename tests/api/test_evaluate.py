@@ -47,11 +47,11 @@ def test_a_dataloader_and_a_folder_give_what_the_task_gives(imagenet, models):
 
 
 @pytest.mark.parametrize(("data", "said"), [
-    (torch.randn(2, 3, 160, 160), "no labels"),
+    (torch.randn(2, 3, 160, 160), "data has nothing for labels"),
     ([(torch.randn(2, 3, 160, 160), torch.tensor([0, 10]))], "does not fit labels from 0 to 10"),
     ([(torch.randn(2, 3, 160, 160), torch.tensor([-1, 1]))], "does not fit labels from -1"),
-    ([(torch.randn(2, 3, 160, 160), torch.zeros(3))], "no labels"),
-    ([(torch.randn(2, 3, 160, 160), torch.tensor([0.5, 1.0]))], "no labels"),
+    ([(torch.randn(2, 3, 160, 160), torch.zeros(3))], r"data has a tensor of shape \(3,\) for labels.*shape \(2,\)"),
+    ([(torch.randn(2, 3, 160, 160), torch.tensor([0.5, 1.0]))], "expected class indices, whole numbers"),
     ([(torch.randn(2, 1, 160, 160), torch.tensor([0, 1]))], r"does not take a batch of shape \(2, 1, 160, 160\)"),
     ([(torch.full((2, 3, 160, 160), torch.nan), torch.tensor([0, 1]))], "NaN or infinite: no class is the right one"),
     ([], "no samples"),
@@ -74,9 +74,16 @@ def test_what_is_no_classifier_and_no_number_of_samples_is_refused():
         aiqvit.evaluate(model, data)
 
 
-def test_a_folder_needs_a_quantized_model_that_is_known_by_name(models, imagenet):
-    with pytest.raises(UserError, match="is no quantized model"):
-        aiqvit.evaluate(models[0], imagenet)
+def test_a_folder_takes_networks_that_are_known_by_name(imagenet):
+    found = aiqvit.evaluate(timm.create_model("test_vit"), imagenet, limit=5, progress=False)
+    assert found["images"] == 5 and found.keys() >= {"top1", "top5"}
     with pytest.raises(UserError, match="give one of imagenet"):
         own = nn.Sequential(timm.create_model("test_vit"))
         aiqvit.evaluate(aiqvit.quantize(own, torch.randn(2, 3, 160, 160), "minmax", progress=False), imagenet)
+
+
+def test_a_data_set_that_numbers_other_classes_is_warned_of(models):
+    data = torch.utils.data.TensorDataset(torch.randn(4, 3, 160, 160), torch.arange(4))
+    data.classes = ["n01440764", "n01443537"]
+    with pytest.warns(UserWarning, match="has 2 classes and the model 10 outputs"):
+        aiqvit.evaluate(models[1], torch.utils.data.DataLoader(data, batch_size=4))

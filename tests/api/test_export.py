@@ -42,6 +42,7 @@ def test_the_proof_has_all_its_parts_and_the_file_says_what_it_is(exported):
     said = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert said["aiqvit.method"] == "MinMax" and said["aiqvit.bits"] == "4/8"
     assert said["aiqvit.model"] == "VisionTransformer" and said["aiqvit.version"] == aiqvit.__version__
+    assert "random" not in str(proof)
 
 
 def test_the_model_stays_as_it_was(quantized, network, exported):

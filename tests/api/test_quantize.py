@@ -171,7 +171,7 @@ def test_the_network_itself_stays_as_it_is():
     model.patches.requires_grad_(False)
     model.classify.weight.grad = torch.ones_like(model.classify.weight)
     model.register_buffer("extra", torch.ones(3))
-    model.last.register_forward_hook(lambda *_: calls.append(1))
+    model.register_forward_hook(lambda *_: calls.append(1))
     before, modules = copy.deepcopy(model), list(model.modules())
     given = x.clone()
     q = quantized(model, given, "repqvit")
@@ -181,7 +181,7 @@ def test_the_network_itself_stays_as_it_is():
     assert [m.training for m in modules] == [m.training for m in before.modules()]
     assert not any(module.training for module in q.modules()) and torch.equal(q.extra, model.extra)
     assert not any(map(hasattr, modules, ["anatomy"] * len(modules)))
-    assert len(model.last._forward_hooks) == 1 and model.classify.weight.grad is not None
+    assert len(model._forward_hooks) == 1 and model.classify.weight.grad is not None
     shared = {p.data_ptr() for p in q.parameters()} & {p.data_ptr() for p in model.parameters()}
     assert not shared
 
@@ -228,9 +228,10 @@ WRONG = {  # arguments -> what is said
     "keep": (dict(keep=["classfy"]), "names no module of Own: did you mean 'classify'"),
     "keep text": (dict(keep="classify"), r"expected a list of globs"), "keep none": (dict(keep=None), "list of globs"),
     "keep number": (dict(keep=[3]), "list of globs"),
-    "no data": (dict(data=None), "data is a NoneType"), "empty": (dict(data=[]), "data has no samples"),
+    "no data": (dict(data=None), "data is of the type NoneType"), "empty": (dict(data=[]), "data has no samples"),
     "empty batch": (dict(data=torch.zeros(0, 3, 32, 32)), "data has no samples"),
-    "path": (dict(data="images"), "data is a str"), "dictionary": (dict(data={"x": images()}), "data is a dict"),
+    "path": (dict(data="images"), "data is of the type str"),
+    "dictionary": (dict(data={"x": images()}), "data is of the type dict"),
     "channels": (dict(data=images()[:, :1]), r"does not take a batch of shape \(4, 1, 32, 32\), float32"),
     "one picture": (dict(data=images()[0]), r"does not take a batch of shape \(3, 32, 32\)"),
     "bytes": (dict(data=images().byte()), "does not take a batch of shape .*, uint8"),

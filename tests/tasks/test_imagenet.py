@@ -200,7 +200,7 @@ def test_mini_data_stands_in(monkeypatch, imagenet, tmp_path, weights):
     assert sorted({label for _, label in task._val}) == [0, 1, 2]
     subject = task.load("mini_vit")
     assert evaluate(task, subject, subject.model)["images"] == 15
-    with pytest.raises(UserError, match="unknown model 'deit_tiny'"):
+    with pytest.raises(UserError, match="deit_tiny is no model of the embedded data: give --data DIR"):
         task.resolve("deit_tiny")
 
 

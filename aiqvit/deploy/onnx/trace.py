@@ -68,7 +68,7 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and lines[0].startswith("Constraints violated"):
-        return "its forward pass fixes the number of samples in a batch"
+        return "its forward pass fixes the number of samples in a batch: take x.shape[0] for it, not len(x) or int()"
     return f"{lines[0] if lines else 'no reason given'} ({type(error).__name__})"
 
 

@@ -51,8 +51,8 @@ class Latency:
     @property
     def conditions(self) -> str:
         """How and on what it was measured, as a sentence."""
-        return (f"Medians of {self.rounds} rounds in turn of the least of several times; waiting threads do not spin; "
-                f"{self.machine}")
+        return (f"Medians of {self.rounds} rounds in turn, of the least of several times and of the ratios (x) within "
+                f"a round; waiting threads do not spin; {self.machine}")
 
 
 def measure(files: Mapping[str, Path], images: Tensor, *, batches: Sequence[int] = (1, 8),
@@ -69,7 +69,7 @@ def measure(files: Mapping[str, Path], images: Tensor, *, batches: Sequence[int]
         loaded = {name: makers[name](path, count) for name, path in files.items()}
         for batch in batches:
             repeated = images.repeat(-(-batch // len(images)), *[1] * (images.dim() - 1))[:batch]
-            seconds = _rounds(loaded, repeated, rounds, progress, f"batch {batch}, {count} threads")
+            seconds = _rounds(loaded, repeated, rounds, progress, f"batch {batch}, {count} thread{'s' * (count > 1)}")
             timings += _timings(seconds, batch, count)
     return Latency(tuple(timings), rounds, describe())
 

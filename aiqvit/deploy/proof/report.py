@@ -48,6 +48,7 @@ class Proof:
     parity: Parity | None = None
     floor: Floor | None = None
     latency: Latency | None = None
+    inputs: str = ""  # what it was checked on, where that is not data of the user's
 
     @property
     def missed(self) -> list[str]:
@@ -65,8 +66,9 @@ class Proof:
         lines = [f"  {name:<8} " + str(part).replace("\n", f"\n{'':11}") for name, part in parts.items()
                  if part is not None]
         done = ", ".join(name for name, part in checks.items() if part is not None)
-        verdict = f"  MISSED: {'; '.join(self.missed)}" if self.missed else f"  right: {done}"
-        return "\n".join([str(self.path), *lines, *([verdict] if done else [])])
+        verdict = f"  MISSED: {'; '.join(self.missed)}" if self.missed else f"  all targets met: {done}"
+        where = f"{self.path} ({self.inputs})" if self.inputs else str(self.path)
+        return "\n".join([where, *lines, *([verdict] if done else [])])
 
 
 def _count(names: list[str], what: str) -> str:

@@ -22,9 +22,10 @@ from aiqvit.harness.identity.spec import Run
 from aiqvit.harness.run.memory import peak, reset_peak
 from aiqvit.harness.run.progress import progress
 from aiqvit.harness.store.records import MODEL, Record, plain
-from aiqvit.interfaces import Batch, Bits, Checkpoint, Job, Subject, Task, UserError, samples_in
+from aiqvit.interfaces import Bits, Checkpoint, Job, Subject, Task, UserError
 from aiqvit.io.escape import line
 from aiqvit.quant.coverage import coverage, require
+from aiqvit.samples import Batch, samples_in
 
 LONG = 50_000  # characters of a message or a traceback that are kept
 

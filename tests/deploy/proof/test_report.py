@@ -12,7 +12,7 @@ def test_a_right_export(mini):
     assert proof.missed == [] and proof.size.fp32 > 0.9 * mini.fp32.stat().st_size
     text = str(proof)
     assert [line.split()[0] for line in text.splitlines()[1:5]] == ["size", "kernels", "parity", "outputs"]
-    assert "latency  batch 1, 1 thread: fp32 " in text and text.endswith("right: kernels, parity, outputs")
+    assert "latency  batch 1, 1 thread: fp32 " in text and text.endswith("all targets met: kernels, parity, outputs")
 
 
 def test_a_wrong_export_is_called_wrong(made):
