@@ -65,6 +65,9 @@ def proving(info: Info, data: Data | None) -> Tensor:
     """The samples that a proof is made on, one batch: all of `data`, or random ones, the same each time."""
     if data is not None:
         given = batches(data)
+        if len(sizes := {tuple(batch.shape[1:]) for batch in given}) > 1:
+            raise UserError(f"data has samples of several sizes, {sorted(sizes)[0]} and {sorted(sizes)[1]}: a proof is "
+                            "made on samples of one")
         return joined(given, sum(map(len, given)))
     if not info.shape:
         raise UserError("the model does not say what its inputs are: give data, export(model, path, images)")

@@ -12,6 +12,7 @@ from aiqvit.api.data import Data, batches, check_input, warn_of_range
 from aiqvit.api.devices import device_of, place
 from aiqvit.api.network import check_network, copied, keeping
 from aiqvit.bounds import Seed
+from aiqvit.deploy.fit import fingerprint
 from aiqvit.deploy.info import Info, attach
 from aiqvit.deploy.rebuild import recipe_of
 from aiqvit.families.opening import check
@@ -71,8 +72,8 @@ def quantize(model: nn.Module, data: Data, method: str = "aiqvit", bits: str = "
     found = coverage(quantized, lambda done: done(given[0][:1]))
     info = Info(method=choice.name, title=label(built.title, choice.changed, {}), note=built.note, bits=str(widths),
                 preset=preset, seed=seed, settings=_settings(built, rules), samples=sum(map(samples_in, given)),
-                shape=tuple(given[0].shape[1:]), model=type(model).__name__, recipe=recipe, weights=source,
-                size=size, coverage=asdict(found), versions=versions())
+                shape=tuple(given[0].shape[1:]), model=type(model).__name__, recipe=recipe,
+                network=fingerprint(model), weights=source, size=size, coverage=asdict(found), versions=versions())
     return attach(quantized.to(home), info)
 
 

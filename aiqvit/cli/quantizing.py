@@ -34,6 +34,8 @@ def quantize(args: Namespace) -> int:
     """Quantize, save, export, check and print; 1 where the proof of the export misses its target, otherwise 0."""
     if not (args.save or args.onnx):
         raise UserError("nothing to write: give --save FILE, --onnx FILE or both")
+    if args.save and args.onnx and Path(args.save).resolve() == Path(args.onnx).resolve():
+        raise UserError(f"--save and --onnx are both {args.onnx!r}: give each a file of its own")
     for place in filter(None, (args.save, args.onnx)):
         check_place(Path(place))
     grid = plan(_request(args), args.task)

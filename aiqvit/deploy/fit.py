@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from aiqvit.deploy.rebuild import outline
 from aiqvit.interfaces import UserError
 from aiqvit.quant.surgery import quant_layers
 
@@ -20,6 +23,19 @@ def fresh(model: nn.Module) -> nn.Module:
     if next(quant_layers(model), None):
         raise UserError("the network that was handed over is quantized already: expected a fresh instance of it")
     return model.cpu().float()
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of names, classes and plain attributes of all modules, which shapes of weights do not tell."""
+    rows = [(name, kind, plain) for name, _, kind, plain, _ in outline(model)]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def warn_of_another(model: nn.Module, wanted: str) -> None:
+    """Warn where a fresh network is not the one of this fingerprint; an empty one is not known."""
+    if wanted and fingerprint(model) != wanted:
+        warnings.warn(f"the {type(model).__name__} that was handed over has modules or attributes unlike those of the "
+                      "one that was quantized, such as another number of heads: outputs may be others", stacklevel=4)
 
 
 def keep_buffers(model: nn.Module, state: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from aiqvit.deploy import file
 from aiqvit.deploy.apart import apart
 from aiqvit.deploy.bitpack import pack, unpack
-from aiqvit.deploy.fit import check_shapes, check_types, fresh, keep_buffers
+from aiqvit.deploy.fit import check_shapes, check_types, fresh, keep_buffers, warn_of_another
 from aiqvit.deploy.info import attach, info_of
 from aiqvit.deploy.rebuild import build
 from aiqvit.deploy.sites import Stored, restored, weight_of
@@ -40,6 +40,10 @@ def save_model(model: nn.Module, path: str | Path) -> int:
     Raises `UserError` for a model that is not quantized, whose training is not over, or a place that cannot be written.
     """
     info = info_of(model)
+    for name, parameter in model.named_parameters():
+        if parameter.dtype != torch.float32:
+            raise UserError(f"{name} is {str(parameter.dtype).removeprefix('torch.')}: a quantized model is stored in "
+                            "float32, model.float()")
     state = saved_state(model)
     quantizers = {key.removesuffix(f".{STATE}"): state.pop(key) for key in [*state] if key.endswith(f".{STATE}")}
     unused = {f"{name}.{key}" for name, _ in quant_layers(model) for key in USED_ONCE}
@@ -73,6 +77,8 @@ def load_model(path: str | Path, model: nn.Module | None = None) -> nn.Module:
         reason = line(str(error))[:300]
         raise UserError(f"cannot load {str(path)!r}: its header does not fit its tensors, {reason}") from error
     network = build(info.recipe, tensors, path) if model is None else fresh(model)
+    if model is not None:
+        warn_of_another(network, info.network)
     try:
         skeleton = quantize_model(apart(network), scheme_of(state))
         keep_buffers(skeleton, state)

@@ -141,10 +141,10 @@ BUILDERS = {"timm": _timm, "torchvision": _torchvision}
 
 def recipe_of(model: nn.Module) -> dict[str, Any]:
     """The recipe that makes this network of full precision again, up to its weights; empty where none does."""
-    wanted = list(_outline(model))
+    wanted = list(outline(model))
     for recipe in _candidates(model):
         with contextlib.suppress(Exception), torch.device("meta"), _Rows():  # whatever a builder makes of a guess
-            if list(_outline(made(recipe).eval())) == wanted:
+            if list(outline(made(recipe).eval())) == wanted:
                 return recipe
     return {}
 
@@ -179,7 +179,7 @@ def _arguments(model: nn.Module) -> Iterator[dict[str, Any]]:
     yield {key: value for key, value in shown.items() if key != "global_pool"}
 
 
-def _outline(model: nn.Module) -> Iterator[tuple]:
+def outline(model: nn.Module) -> Iterator[tuple]:
     """Of every module its name, class, plain attributes, and names and shapes of its tensors."""
     for name, module in model.named_modules():
         cls = type(module)

@@ -57,6 +57,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises `UserError` when it cannot be written.
     """
     temporary = None
+    _check_replaced(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}-", suffix=".tmp")
@@ -76,9 +77,20 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def check_place(path: Path) -> None:
     """Raise `UserError` where a file cannot be written, before the work that would fill it. Leaves nothing behind."""
-    if path.is_dir():
-        raise UserError(f"cannot write {str(path)!r}: it is a folder")
+    _check_replaced(path)
     try:
         tempfile.TemporaryFile(dir=next(folder for folder in path.absolute().parents if folder.exists())).close()
     except OSError as error:
         raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+
+
+def _check_replaced(path: Path) -> None:
+    """Raise `UserError` for a folder, a device, a pipe or a socket, whose place a file would take."""
+    if path.is_dir():
+        raise UserError(f"cannot write {str(path)!r}: it is a folder")
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # nothing is there
+        return
+    if not regular:
+        raise UserError(f"cannot write {str(path)!r}: it is a device, a pipe or a socket")

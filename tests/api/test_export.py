@@ -45,6 +45,12 @@ def test_the_proof_has_all_its_parts_and_the_file_says_what_it_is(exported):
     assert "random" not in str(proof)
 
 
+def test_samples_of_several_sizes_are_refused(quantized, tmp_path):
+    with pytest.raises(UserError, match=r"samples of several sizes, \(3, 32, 32\) and \(3, 40, 32\)"):
+        aiqvit.export(quantized, tmp_path / "q.onnx", [X, torch.randn(2, 3, 40, 32)])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_model_stays_as_it_was(quantized, network, exported):
     fresh = aiqvit.quantize(network, X, "minmax", "4/8", progress=False)
     assert torch.equal(fresh(X), quantized(X)) and list(dict(fresh.named_modules())) == list(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
+from functools import partial
 
 import pytest
 import timm
 import torch
-from timm.models.vision_transformer import Block
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -281,6 +283,31 @@ def test_a_function_that_was_changed_from_outside_is_refused():
         quantized(model, images())
     with pytest.raises(UserError, match="^model: OptimizedModule .*hand over .*model._orig_mod"):
         quantized(torch.compile(random(Own)), images())
+
+
+def test_a_fresh_network_of_other_attributes_is_warned_of(tmp_path):
+    class Heads(nn.Module):
+        def __init__(self, heads):
+            super().__init__()
+            self.vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=1, num_heads=heads)
+
+        def forward(self, x):
+            return self.vit(x)
+
+    q = quantized(random(partial(Heads, 3)), images())
+    aiqvit.save(q, tmp_path / "q.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(aiqvit.load(tmp_path / "q.safetensors", Heads(3))(images()), q(images()))
+    with pytest.warns(UserWarning, match="Heads that was handed over has modules or attributes unlike"):
+        aiqvit.load(tmp_path / "q.safetensors", Heads(4))
+
+
+def test_a_model_of_another_type_is_not_saved(tmp_path):
+    q = quantized(random(Own), images()).half()
+    with pytest.raises(UserError, match="is float16: a quantized model is stored in float32"):
+        aiqvit.save(q, tmp_path / "q.safetensors")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_others_say_of_a_plain_network():

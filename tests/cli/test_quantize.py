@@ -62,6 +62,7 @@ def test_an_interrupted_command_goes_on_from_the_last_unit(capsys, monkeypatch, 
 @pytest.mark.parametrize(("arguments", "said"), [
     ((), "nothing to write: give --save FILE, --onnx FILE or both"),
     (("--save", "."), "it is a folder"),
+    (("--save", "q", "--onnx", "./q"), "--save and --onnx are both './q'"),
     (("--save", "file/q"), "cannot write 'file/q'"),
     (("--save", "q", "--method", "all"), "expected one of each"),
     (("--save", "q", "--method", "fp32"), "a method that quantizes"),

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from aiqvit.interfaces import UserError
-from aiqvit.io.files import opened, own_folder, read_bytes, write_bytes
+from aiqvit.io.files import check_place, opened, own_folder, read_bytes, write_bytes
 from aiqvit.io.limits import LIMITS, check, limit, variable
 
 
@@ -43,6 +43,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     with pytest.raises(UserError, match="No space left"):
         write_bytes(tmp_path / "a", b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        for write in (check_place, lambda path: write_bytes(path, b"new")):
+            with pytest.raises(UserError, match=f"cannot write .*{name}': it is a device, a pipe or a socket"):
+                write(tmp_path / name)
+    assert (tmp_path / "pipe").is_fifo() and sorted(p.name for p in tmp_path.iterdir()) == ["link", "pipe"]
 
 
 def test_a_link_out_of_the_folder_is_refused_and_one_inside_is_fine(tmp_path):
