@@ -10,9 +10,10 @@ from torch import nn
 
 from aiqvit.api.data import Data, batches, check_input, warn_of_range
 from aiqvit.api.devices import device_of, place
+from aiqvit.api.ends import ends
 from aiqvit.api.network import check_network, copied, keeping
 from aiqvit.bounds import Seed
-from aiqvit.deploy.fit import fingerprint
+from aiqvit.deploy.fit import describe, fingerprint
 from aiqvit.deploy.info import Info, attach
 from aiqvit.deploy.rebuild import recipe_of
 from aiqvit.families.opening import check
@@ -63,6 +64,7 @@ def quantize(model: nn.Module, data: Data, method: str = "aiqvit", bits: str = "
     for batch in {batch.shape[1:]: batch for batch in given}.values():
         check_input(net, batch)
     warn_of_range(given[0])
+    describe(net, roles := ends(net, given[0][:1]))
     rules = choice.bit_rules | keeping(net, keep)
     check(net, lambda opened: opened(given[0][:1]), type(model).__name__, partial, not (partial or keep))
     keep_freed_memory()
@@ -73,7 +75,8 @@ def quantize(model: nn.Module, data: Data, method: str = "aiqvit", bits: str = "
     info = Info(method=choice.name, title=label(built.title, choice.changed, {}), note=built.note, bits=str(widths),
                 preset=preset, seed=seed, settings=_settings(built, rules), samples=sum(map(samples_in, given)),
                 shape=tuple(given[0].shape[1:]), model=type(model).__name__, recipe=recipe,
-                network=fingerprint(model), weights=source, size=size, coverage=asdict(found), versions=versions())
+                roles=roles, network=fingerprint(model), weights=source, size=size, coverage=asdict(found),
+                versions=versions())
     return attach(quantized.to(home), info)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aiqvit.deploy.rebuild import outline
+from aiqvit.families.family import find
 from aiqvit.interfaces import UserError
+from aiqvit.quant.anatomy import Anatomy, anatomy_of
 from aiqvit.quant.surgery import quant_layers
 
 TOKENS = -2  # the axis of a quantizer with a range for each token
@@ -29,6 +32,12 @@ def fingerprint(model: nn.Module) -> str:
     """SHA-256 of names, classes and plain attributes of all modules, which shapes of weights do not tell."""
     rows = [(name, kind, plain) for name, _, kind, plain, _ in outline(model)]
     return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def describe(model: nn.Module, roles: Mapping[str, str]) -> None:
+    """Let layers of a network that no family knows have these roles."""
+    if roles and find(type(model), "describer") is None and anatomy_of(model) is None:
+        model.anatomy = Anatomy(roles=roles)
 
 
 def warn_of_another(model: nn.Module, wanted: str) -> None:

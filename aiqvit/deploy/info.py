@@ -30,6 +30,7 @@ class Info:
     model: str = ""  # the network's name or class
     task: str = ""  # the task that it was loaded by
     recipe: Mapping[str, Any] = field(default_factory=dict)  # see `aiqvit.deploy.rebuild`; empty: nobody knows it
+    roles: Mapping[str, str] = field(default_factory=dict)  # of layers at the ends of a network that no family knows
     network: str = ""  # fingerprint of its modules and attributes, see `aiqvit.deploy.fit`; empty: nobody knows it
     weights: str = ""  # sha256 of the weights that were quantized
     size: int = 0  # bytes of these

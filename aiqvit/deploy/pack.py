@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from aiqvit.deploy import file
 from aiqvit.deploy.apart import apart
 from aiqvit.deploy.bitpack import pack, unpack
-from aiqvit.deploy.fit import check_shapes, check_types, fresh, keep_buffers, warn_of_another
+from aiqvit.deploy.fit import check_shapes, check_types, describe, fresh, keep_buffers, warn_of_another
 from aiqvit.deploy.info import attach, info_of
 from aiqvit.deploy.rebuild import build
 from aiqvit.deploy.sites import Stored, restored, weight_of
@@ -79,6 +79,7 @@ def load_model(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     network = build(info.recipe, tensors, path) if model is None else fresh(model)
     if model is not None:
         warn_of_another(network, info.network)
+    describe(network, info.roles)
     try:
         skeleton = quantize_model(apart(network), scheme_of(state))
         keep_buffers(skeleton, state)

@@ -18,7 +18,7 @@ import aiqvit
 from aiqvit.deploy.info import info_of
 from aiqvit.interfaces import UserError
 from aiqvit.quant.anatomy import units_of
-from aiqvit.quant.card import sites
+from aiqvit.quant.card import scheme_card, sites
 from aiqvit.quant.layers import QuantLayer
 from aiqvit.quant.quantizers import Float
 from tests.families import networks
@@ -314,3 +314,16 @@ def test_what_others_say_of_a_plain_network():
     for function in (aiqvit.card, aiqvit.coverage):
         with pytest.raises(UserError, match="Own is no quantized model: aiqvit.quantize or aiqvit.load make one"):
             function(Own())
+
+
+def test_the_ends_of_a_network_that_no_family_knows_are_treated_as_such(tmp_path):
+    q = quantized(random(Own), images(), "repqvit", bits="4/4")
+    rows = {(row["role"], row["kind"]): row["bits"] for row in scheme_card(q)}
+    assert rows["image", "activation"] == 8 and ("head", "activation") in rows and ("patch_embed", "weight") in rows
+    aiqvit.save(q, tmp_path / "q.safetensors")
+    again = aiqvit.load(tmp_path / "q.safetensors", Own())
+    assert aiqvit.card(again) == aiqvit.card(q) and same(q, again, images())
+    for rule, expected in (("bits:first_last", 6), ("bits:head", 4)):
+        card = scheme_card(quantized(random(Own), images(), bits="4/4", **{rule: 6}))
+        weights = {row["role"]: row["bits"] for row in card if row["kind"] == "weight"}
+        assert weights["head"] == 6 and weights["patch_embed"] == expected and weights["qkv"] == 4

@@ -245,7 +245,7 @@ def test_into_another_network(good, tmp_path):
 def test_places_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     header = {"card": [], "absent": [], "quantizers": {}, "packed": {}}
-    for name, words in (("file/a", "exists|Not a directory"), ("", "directory"), ("x" * 300, "too long")):
+    for name, words in (("file/a", "exists|Not a directory"), ("", "folder"), ("x" * 300, "too long")):
         with pytest.raises(UserError, match=f"cannot write .*({words})"):
             file.write(tmp_path / name, header, Info(), {"a": torch.zeros(3)})
     path = tmp_path / "old"
