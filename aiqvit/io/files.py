@@ -86,11 +86,12 @@ def check_place(path: Path) -> None:
 
 def _check_replaced(path: Path) -> None:
     """Raise `UserError` for a folder, a device, a pipe or a socket, whose place a file would take."""
-    if path.is_dir():
-        raise UserError(f"cannot write {str(path)!r}: it is a folder")
     try:
-        regular = stat.S_ISREG(path.stat().st_mode)
-    except OSError:  # nothing is there
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
         return
-    if not regular:
-        raise UserError(f"cannot write {str(path)!r}: it is a device, a pipe or a socket")
+    except OSError as error:  # such as a name that is too long
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a device, a pipe or a socket"
+        raise UserError(f"cannot write {str(path)!r}: it is {what}")
