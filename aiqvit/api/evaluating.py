@@ -47,11 +47,14 @@ def evaluate(model: nn.Module, data: Data | str | PathLike[str], *, task: str | 
 
 
 def opened(info: Info, task: str | None, data: str | None, **options: Any) -> Task:
-    """The task of a model with this data. Raises `UserError` where nobody knows which one that is."""
+    """The task of a model with this data. Raises `UserError` for another than its own, and if nobody knows it."""
     name = task or info.task or ("imagenet" if info.recipe.get("builder") == "timm" else "")
     if not name:
         raise UserError(f"the model ({info.model}) does not say which task it is for: give one of "
                         f"{', '.join(TASKS.names())}")
+    if info.task not in ("", name):
+        TASKS.get(name)
+        raise UserError(f"task {name}: the model ({info.model}) is one of the task {info.task}")
     return TASKS.get(name)(data, **options)
 
 

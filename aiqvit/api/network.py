@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -39,7 +40,7 @@ def check_network(model: nn.Module) -> None:
 
 
 def _check_changes(model: nn.Module) -> None:
-    """Raise `UserError` for a function that was changed from outside, where the quantized module would not have it."""
+    """Raise `UserError` for a function that was changed from outside, warn of hooks that are left behind."""
     for name, module in model.named_modules():
         where = f"model: {name or type(model).__name__}"
         if "forward" in vars(module):
@@ -48,7 +49,7 @@ def _check_changes(model: nn.Module) -> None:
                             f"that is inside, {hint}")
         replaced = isinstance(module, REPLACED) or find(type(module), "opener") is not None
         if replaced and (module._forward_hooks or module._forward_pre_hooks):
-            raise UserError(f"{where} has forward hooks, which its quantized form would not have: remove them first")
+            warnings.warn(f"{where} has forward hooks, which its quantized form has not", stacklevel=4)
 
 
 def copied(model: nn.Module) -> nn.Module:

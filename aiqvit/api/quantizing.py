@@ -16,7 +16,7 @@ from aiqvit.bounds import Seed
 from aiqvit.deploy.fit import describe, fingerprint
 from aiqvit.deploy.info import Info, attach
 from aiqvit.deploy.rebuild import recipe_of
-from aiqvit.families.opening import check
+from aiqvit.families.opening import check, reached_units
 from aiqvit.harness.identity.labels import BITS, label
 from aiqvit.harness.identity.manifest import versions
 from aiqvit.harness.identity.spec import REFERENCE
@@ -69,7 +69,8 @@ def quantize(model: nn.Module, data: Data, method: str = "aiqvit", bits: str = "
     check(net, lambda opened: opened(given[0][:1]), type(model).__name__, partial, not (partial or keep))
     keep_freed_memory()
     source, size = checksum(net), sum(t.numel() * t.element_size() for t in net.state_dict().values())
-    job = Job(net, None, given, widths, seed, rules, progress=bar if progress else Job.progress)
+    units = reached_units(net, lambda opened: opened(given[0][:1]))
+    job = Job(net, units, given, widths, seed, rules, progress=bar if progress else Job.progress)
     quantized = built.quantize(job)
     found = coverage(quantized, lambda done: done(given[0][:1]))
     info = Info(method=choice.name, title=label(built.title, choice.changed, {}), note=built.note, bits=str(widths),

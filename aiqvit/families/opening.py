@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 
+import torch
 from torch import nn
 
 from aiqvit.families.family import Unsupported, find, unknown_network
@@ -50,6 +51,16 @@ def quantize_model(model: nn.Module, scheme: Scheme, policy: BitPolicy | None = 
 def unit_names(model: nn.Module) -> tuple[str, ...]:
     """The units of a model, which stays as it is: see `units_of`."""
     return units_of(open_model(deepcopy(model)))
+
+
+def reached_units(model: nn.Module, forward: Callable[[nn.Module], object]) -> tuple[str, ...]:
+    """The units that a pass calls, `forward(copy)`; the model stays as it is. A head, for one, may be for training."""
+    copy, called = open_model(deepcopy(model)), []
+    for name in units_of(copy):
+        copy.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.append(name))
+    with torch.no_grad():
+        forward(copy)
+    return tuple(name for name in units_of(copy) if name in called)
 
 
 def check_policies(model: nn.Module, policies: Iterable[BitPolicy]) -> None:

@@ -133,6 +133,8 @@ def _pass(model: nn.Module, forward: Callable[[nn.Module], object], images: int 
     finally:
         for _, quantizer in sites(model):
             quantizer.images = None
+            if quantizer.mode == "observe":  # nothing reached it
+                quantizer.mode = "off"
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

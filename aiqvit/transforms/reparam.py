@@ -28,6 +28,8 @@ def reparameterize(model: nn.Module) -> None:
         layers = [model.get_submodule(name) for name in names]
         if not all(isinstance(layer, QuantLayer) and layer.input_quantizer.axis == -1 for layer in layers):
             continue
+        if any(layer.input_quantizer.scale.numel() != layer.weight.shape[1] for layer in layers):
+            continue  # no sample reached it
         reparameterize_readers(model.get_submodule(norm_name), layers)
         for layer in layers:
             layer.weight_quantizer.calibrate(layer.weight, layer.scale_by_input_rms)

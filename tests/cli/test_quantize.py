@@ -119,4 +119,6 @@ def test_bench_keeps_models_that_evaluate_to_what_their_records_say(capsys, here
     capsys.readouterr()
     assert main(["evaluate", "--load", str(model), "--data", "mini", "--limit", "40"]) == 0
     assert f"top1 {record['metrics']['top1']:.2f}, top5 {record['metrics']['top5']:.2f}" in capsys.readouterr().out
+    assert main(["evaluate", "--load", str(model), "--data", "mini", "--task", "modelnet40"]) == 2
+    assert "is one of the task imagenet" in capsys.readouterr().err
     assert main([*arguments, "--keep-models"]) == 0 and len(executed) == 3
