@@ -69,6 +69,7 @@ def _request(args: Namespace) -> Request:
 def _quantized(item: Run, grid: Plan, subject: Subject, store: Store) -> tuple[nn.Module, Partial]:
     """The model, from where an earlier process was killed, and what is kept of it until it is written."""
     keep_freed_memory()
+    runner.use_threads(item)
     checkpoint = Partial(store.partial / item.spec.id, item.source)
     record = runner.empty_record(item, None, manifest(grid.device))
     print(line(f"{item.spec.model} {item.label} {item.spec.bits} seed {item.spec.seed}, preset {grid.preset} ..."),

@@ -37,6 +37,7 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
     `fp32` are the metrics of the unquantized model; what `checkpoint` has is not done again. The quantized model goes
     to the folder `models`, where one is given. Raises `UserError` for what is wrong with the data.
     """
+    use_threads(item)
     record = empty_record(item, fp32, manifest(device) | {"batch_size": batch_size, "weights": list(subject.notes)})
     reset_peak(device)
     try:
@@ -63,14 +64,18 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
     return record
 
 
+def use_threads(item: Run) -> None:
+    """Take the CPU threads of a run, on which its last digits depend; before its manifest says how many there are."""
+    if item.spec.threads:
+        torch.set_num_threads(item.spec.threads)
+
+
 def quantized(item: Run, task: Task, subject: Subject, device: str, record: Record,
               checkpoint: Checkpoint) -> tuple[torch.nn.Module, Info]:
     """The model of a run, not evaluated yet, and what it says of itself; what was done goes into `record`.
 
     Raises `UserError` for what is wrong with the data, and whatever the method raises.
     """
-    if item.spec.threads:
-        torch.set_num_threads(item.spec.threads)
     seed_everything(item.spec.seed)
     drawn = task.calibration(subject, item.method.images, item.spec.seed, item.explicit)
     batches = [to_device(batch, device) for batch in drawn]

@@ -18,6 +18,8 @@ from aiqvit.io.files import write_text
 from aiqvit.io.locks import NO_LOCKS
 from aiqvit.io.text import read_text
 
+AGAIN = 10  # times that a folder is made again which somebody removes
+
 
 @contextmanager
 def claimed(path: Path, wait: bool) -> Iterator[bool]:
@@ -29,7 +31,6 @@ def claimed(path: Path, wait: bool) -> Iterator[bool]:
     """
     lock, owner = FileLock(path), path.with_name(f"{path.name}.owner")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         mine = _acquired(lock, owner, wait)
     except NotImplementedError:
         mine = _unprotected(path.parent)
@@ -40,7 +41,8 @@ def claimed(path: Path, wait: bool) -> Iterator[bool]:
         mine = _unprotected(path.parent)
     try:
         if mine:
-            with suppress(UserError):  # the disk may be full: who waits does without the name
+            with suppress(UserError, OSError):  # the disk may be full: who waits does without the name
+                owner.unlink(missing_ok=True)  # whatever stands there
                 write_text(owner, f"process {os.getpid()} on {platform.node()}")
         yield mine
     finally:
@@ -52,6 +54,14 @@ def claimed(path: Path, wait: bool) -> Iterator[bool]:
 
 
 def _acquired(lock: FileLock, owner: Path, wait: bool) -> bool:
+    for _ in range(AGAIN):
+        owner.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # who was at the run before has removed the folder
+            return _tried(lock, owner, wait)
+    return _tried(lock, owner, wait)
+
+
+def _tried(lock: FileLock, owner: Path, wait: bool) -> bool:
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -131,3 +131,16 @@ def test_what_stands_in_place_of_the_owner_is_replaced_not_followed(tmp_path, ma
     with claimed(tmp_path / "run.lock", wait=False) as mine:
         assert mine and "process" in (tmp_path / "run.lock.owner").read_text()
     assert (tmp_path / "outside").read_text() == "mine"
+
+
+def test_a_folder_that_is_removed_while_one_waits_is_made_again(tmp_path, monkeypatch):
+    path, real, gone = tmp_path / "partial" / "run.lock", locks.FileLock.acquire, []
+
+    def acquire(self, *rest, **options):
+        if len(gone) < 2:
+            gone.append(path.parent.rmdir())
+        return real(self, *rest, **options)
+
+    monkeypatch.setattr(locks.FileLock, "acquire", acquire)
+    with claimed(path, wait=False) as mine:
+        assert mine and path.exists() and len(gone) == 2
