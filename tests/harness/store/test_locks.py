@@ -139,6 +139,7 @@ def test_a_folder_that_is_removed_while_one_waits_is_made_again(tmp_path, monkey
     def acquire(self, *rest, **options):
         if len(gone) < 2:
             gone.append(path.parent.rmdir())
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory")
         return real(self, *rest, **options)
 
     monkeypatch.setattr(locks.FileLock, "acquire", acquire)
