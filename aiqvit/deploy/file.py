@@ -25,7 +25,7 @@ from aiqvit.deploy.info import Info, plain
 from aiqvit.deploy.sites import Stored
 from aiqvit.interfaces import Coverage, UserError
 from aiqvit.io.escape import line
-from aiqvit.io.files import read_bytes, write_bytes
+from aiqvit.io.files import check_place, read_bytes, write_bytes
 from aiqvit.io.structure import checked, parse_json
 
 VERSION = 1  # raise it when readers of before would misread a file
@@ -68,6 +68,7 @@ def write(path: Path, header: dict[str, Any], info: Info, tensors: dict[str, Ten
     except (TypeError, ValueError) as error:  # a method's settings may be anything
         raise UserError(f"cannot write {str(path)!r}: what the model says of itself is no plain value, "
                         f"{line(str(error))}") from error
+    check_place(path)
     write_bytes(path, content)
     return len(content)
 

@@ -54,11 +54,12 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file or nothing, through a temporary file that reaches the disk before it takes the name.
 
-    Raises `UserError` when it cannot be written.
+    Whatever has the name is replaced, but for a device. Raises `UserError` when it cannot be written.
     """
     temporary = None
-    _check_replaced(path)
     try:
+        if path.is_char_device() or path.is_block_device():
+            raise UserError(f"cannot write {str(path)!r}: it is a device")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}-", suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
@@ -76,22 +77,20 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Raise `UserError` where a file cannot be written, before the work that would fill it. Leaves nothing behind."""
-    _check_replaced(path)
+    """Raise `UserError` where a file cannot be written, before the work that would fill it. Leaves nothing behind.
+
+    Neither can one where a folder, a device, a pipe or a socket would have to make place for it.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            what = "a folder" if stat.S_ISDIR(mode) else "a device, a pipe or a socket"
+            raise UserError(f"cannot write {str(path)!r}: it is {what}")
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # nothing is there
+    except OSError as error:  # such as a name that is too long
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
     try:
         tempfile.TemporaryFile(dir=next(folder for folder in path.absolute().parents if folder.exists())).close()
     except OSError as error:
         raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-
-
-def _check_replaced(path: Path) -> None:
-    """Raise `UserError` for a folder, a device, a pipe or a socket, whose place a file would take."""
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:  # such as a name that is too long
-        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-    if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "a device, a pipe or a socket"
-        raise UserError(f"cannot write {str(path)!r}: it is {what}")

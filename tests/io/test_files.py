@@ -1,6 +1,7 @@
 """Regular files only, up to a bound, written whole."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -45,14 +46,21 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_bytes() == b"old"
 
 
-def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
+def test_a_place_that_a_pipe_has_is_none(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     for name in ("pipe", "link"):
-        for write in (check_place, lambda path: write_bytes(path, b"new")):
-            with pytest.raises(UserError, match=f"cannot write .*{name}': it is a device, a pipe or a socket"):
-                write(tmp_path / name)
+        with pytest.raises(UserError, match=f"cannot write .*{name}': it is a device, a pipe or a socket"):
+            check_place(tmp_path / name)
     assert (tmp_path / "pipe").is_fifo() and sorted(p.name for p in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+def test_a_device_is_never_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "is_char_device", lambda path: path.name == "null")
+    (tmp_path / "null").touch()
+    with pytest.raises(UserError, match="null': it is a device"):
+        write_bytes(tmp_path / "null", b"new")
+    assert (tmp_path / "null").read_bytes() == b""
 
 
 def test_a_link_out_of_the_folder_is_refused_and_one_inside_is_fine(tmp_path):
