@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from aiqvit.api.devices import device_of
 from aiqvit.deploy.info import Info, info_of
 from aiqvit.deploy.onnx.export import export_fp32, export_onnx
 from aiqvit.deploy.onnx.versions import OPSETS
+from aiqvit.deploy.onnx.weights import Target
 from aiqvit.deploy.proof.report import Proof, prove
 from aiqvit.deploy.rebuild import made
 from aiqvit.guard import path as expanded
@@ -29,7 +30,7 @@ SAMPLES = 8  # that a proof is made on, where no data are given
 
 
 def export(model: nn.Module, path: str | PathLike[str], data: Data | None = None, *,
-           target: Literal["ort", "openvino"] = "ort", opset: int = OPSETS[0], latency: bool = False,
+           target: Target = "ort", opset: int = OPSETS[0], latency: bool = False,
            fp32: nn.Module | None = None, progress: bool = True) -> Proof:
     """Write a quantized model as ONNX in QDQ form, which runtimes turn into integer kernels, and prove what it is.
 
@@ -49,16 +50,20 @@ def export(model: nn.Module, path: str | PathLike[str], data: Data | None = None
     samples = proving(info, data)
     check_input(model, samples.to(device_of(model)))
     network = _network(info, fp32) if latency else None
-    for _ in show(range(1), "export"):  # most of the time goes here
-        exported = export_onnx(model, expanded(str(path)), samples, target=target, opset=opset,
-                               properties=properties(info))
-    with tempfile.TemporaryDirectory() as folder:
-        plain = export_fp32(network, Path(folder) / "fp32.onnx", samples) if network else None
-        proof = replace(prove(model, exported, samples, fp32=plain, progress=show),
-                        inputs="" if data is not None else "checked on random inputs")
+    proof = proved(model, info, expanded(str(path)), samples, network, target, opset, show)
     if proof.missed:
-        warnings.warn(f"{exported.path}: {'; '.join(proof.missed)}", stacklevel=2)
-    return proof
+        warnings.warn(f"{proof.path}: {'; '.join(proof.missed)}", stacklevel=2)
+    return proof if data is not None else replace(proof, inputs="checked on random inputs")
+
+
+def proved(model: nn.Module, info: Info, path: str, samples: Tensor, fp32: nn.Module | None, target: Target, opset: int,
+           progress: Callable[..., Iterable]) -> Proof:
+    """Export a quantized model, of which `info` tells, and prove the file; beside `fp32`, if given, also its speed."""
+    for _ in progress(range(1), "export"):  # most of the time goes here
+        exported = export_onnx(model, path, samples, target=target, opset=opset, properties=properties(info))
+    with tempfile.TemporaryDirectory() as folder:
+        plain = export_fp32(fp32, Path(folder) / "fp32.onnx", samples) if fp32 else None
+        return prove(model, exported, samples, fp32=plain, progress=progress)
 
 
 def proving(info: Info, data: Data | None) -> Tensor:

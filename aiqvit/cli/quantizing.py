@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from argparse import Namespace
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from aiqvit.api.showing import card
 from aiqvit.deploy.info import attach, info_of
@@ -85,7 +84,6 @@ def _quantized(item: Run, grid: Plan, subject: Subject, store: Store) -> tuple[n
 
 def _kept(args: Namespace, grid: Plan, item: Run, subject: Subject, model: nn.Module) -> list[str]:
     """Write and check what was asked for; returns what of the proof missed its target."""
-    from aiqvit.api.exporting import properties
     from aiqvit.deploy.pack import save_model
     from aiqvit.deploy.proof.report import Size, float_size
 
@@ -95,30 +93,20 @@ def _kept(args: Namespace, grid: Plan, item: Run, subject: Subject, model: nn.Mo
     exported = {"full precision": subject.model, "quantized": model}
     missed: list[str] = []
     if args.onnx:
+        from aiqvit.api.exporting import proved
         from aiqvit.deploy.runtime import OnnxModel
 
         batch = grid.task.join(grid.task.calibration(subject, PROVED, item.spec.seed), PROVED)
         part, inputs = grid.task.deployable(model, batch)
         plain, _ = grid.task.deployable(subject.model, batch)
-        missed = _exported(args, part, plain, inputs, properties(info_of(model)))
+        proof = proved(part, info_of(model), args.onnx, inputs, plain, args.target, args.opset, progress)
+        print(terminal(str(proof)), flush=True)
+        missed = proof.missed
         if part is model:
             exported["ONNX"] = OnnxModel(args.onnx)
     if args.check:
         _check(args, grid, subject, exported)
     return missed
-
-
-def _exported(args: Namespace, model: nn.Module, plain: nn.Module, batch: Tensor, said: dict[str, str]) -> list[str]:
-    from aiqvit.deploy.onnx.export import export_fp32, export_onnx
-    from aiqvit.deploy.proof.report import prove
-
-    for _ in progress(range(1), "export"):
-        exported = export_onnx(model, args.onnx, batch, target=args.target, opset=args.opset, properties=said)
-    with tempfile.TemporaryDirectory() as folder:
-        fp32 = export_fp32(plain, Path(folder) / "fp32.onnx", batch)
-        proof = prove(model, exported, batch, fp32=fp32, progress=progress)
-    print(terminal(str(proof)), flush=True)
-    return proof.missed
 
 
 def _check(args: Namespace, grid: Plan, subject: Subject, models: dict[str, nn.Module]) -> None:

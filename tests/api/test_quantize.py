@@ -1,16 +1,15 @@
-"""`aiqvit.quantize` on networks of others, what stays in full precision, and what is refused."""
+"""`aiqvit.quantize` on networks of others, and what stays in full precision."""
 
 from __future__ import annotations
 
 import copy
-import re
 import warnings
 from functools import partial
 
 import pytest
 import timm
 import torch
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -21,84 +20,8 @@ from aiqvit.quant.anatomy import units_of
 from aiqvit.quant.card import scheme_card, sites
 from aiqvit.quant.layers import QuantLayer
 from aiqvit.quant.quantizers import Float
+from tests.api.networks import SIZE, Depth, Own, Tied, images, quantized, random, same, through_a_file
 from tests.families import networks
-
-SIZE = 56
-
-
-class Depth(nn.Module):
-    """A ViT as the backbone of a small decoder."""
-
-    def __init__(self):
-        super().__init__()
-        self.backbone = timm.create_model("vit_small_patch14_dinov2", img_size=SIZE, depth=2, num_classes=0)
-        self.project = nn.Conv2d(384, 16, 1)
-        self.decoder = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
-                                     nn.ConvTranspose2d(16, 8, 2, 2), nn.Conv2d(8, 1, 3, padding=1))
-        self.scale = nn.Linear(384, 1)
-
-    def forward(self, x):
-        tokens = self.backbone.forward_features(x)  # (B, 1 + N, 384)
-        maps = tokens[:, 1:].transpose(1, 2).unflatten(-1, (SIZE // 14, SIZE // 14))
-        return self.decoder(self.project(maps)), self.scale(tokens[:, 0])
-
-
-class Own(nn.Module):
-    """A vision transformer that no family knows, built of blocks that one knows."""
-
-    def __init__(self, width=48):
-        super().__init__()
-        self.patches = nn.Conv2d(3, width, 8, stride=8)
-        self.layers = nn.ModuleList(Block(width, 3, qkv_bias=True, init_values=0.1) for _ in range(3))
-        self.last, self.classify = nn.LayerNorm(width), nn.Linear(width, 7)
-        self.register_buffer("input_mean", torch.rand(width, 1, 1))  # as quantized layers have one
-
-    def forward(self, x):
-        x = (self.patches(x) - self.input_mean).flatten(2).transpose(1, 2)
-        for layer in self.layers:
-            x = layer(x)
-        return self.classify(self.last(x.mean(1)))
-
-
-class Tied(nn.Module):
-    """A layer at two places, and a parameter in two layers."""
-
-    def __init__(self):
-        super().__init__()
-        self.vit = Own()
-        self.first = nn.Linear(7, 7)
-        self.second, self.third = self.first, nn.Linear(7, 7)
-        self.third.weight = self.first.weight
-
-    def forward(self, x):
-        return self.third(self.second(self.first(self.vit(x)).relu()).relu())
-
-
-def random(make, seed=0):
-    torch.manual_seed(seed)
-    return networks.randomize(make(), seed + 1)
-
-
-def images(count=4, size=32):
-    return networks.images(count, size)
-
-
-def quantized(model, x, method="minmax", **more):
-    return aiqvit.quantize(model, x, **{"method": method, "bits": "4/6", "preset": "smoke", "progress": False, **more})
-
-
-def through_a_file(q, folder, fresh=None):
-    aiqvit.save(q, folder / "q.safetensors")
-    torch.manual_seed(99)
-    return aiqvit.load(folder / "q.safetensors", fresh)
-
-
-@torch.no_grad()
-def same(a, b, x):
-    first, second = (net(x) for net in (a, b))
-    if isinstance(first, torch.Tensor):
-        first, second = (first,), (second,)
-    return all(map(torch.equal, first, second))
 
 
 @pytest.fixture(scope="module")
@@ -224,81 +147,6 @@ def test_data_in_every_form_is_the_same_data():
         assert same(quantized(model, data, images=6), expected, x)
     assert info_of(expected).samples == 6 and info_of(expected).shape == (3, 32, 32)
     assert info_of(quantized(model, x, images=5)).samples == 5
-
-
-WRONG = {  # arguments -> what is said
-    "text": (dict(model="vit"), "model is a str: expected a torch.nn.Module"),
-    "class": (dict(model=Own), "model is a type"),
-    "state": (dict(model={}), "model is a dict"),
-    "unknown": (dict(model=nn.Sequential(nn.Conv2d(3, 3, 3))), "no family knows the network Sequential"),
-    "no weights": (dict(model=Own().to("meta")), "has no values, it is on the meta device"),
-    "lazy": (dict(model=nn.Sequential(Own(), nn.LazyLinear(3))), "1.weight has no values"),
-    "method": (dict(method="repq"), "did you mean|unknown method 'repq'"), "no method": (dict(method=None), "unknown"),
-    "two": (dict(method="minmax,brecq"), "expected one method"), "fp32": (dict(method="fp32"), "expected one method"),
-    "bits": (dict(bits="9/9"), "bits '9/9': expected"), "one": (dict(bits=4), "bits '4': expected weights/activations"),
-    "no bits": (dict(bits="32/32"), "bits '32/32'"), "preset": (dict(preset="fast"), "expected one of smoke, quick"),
-    "device": (dict(device="tpu"), "device 'tpu': "), "meta": (dict(device="meta"), "device 'meta': "),
-    "seed": (dict(seed=-1), "seed -1: "), "seed's type": (dict(seed="1"), "seed '1': "),
-    "setting": (dict(stepz=3), "unknown setting of MinMax 'stepz'"), "value": (dict(images="many"), "images=many"),
-    "negative": (dict(images=-1), "images=-1"), "title": (dict(title="x"), "unknown setting"),
-    "bits of none": ({"bits:nope": 8}, "bits:nope=8 names no site"),
-    "many bits": ({"bits:qkv": 99}, "bits:qkv=99: expected"),
-    "keep": (dict(keep=["classfy"]), "names no module of Own: did you mean 'classify'"),
-    "keep text": (dict(keep="classify"), r"expected a list of globs"), "keep none": (dict(keep=None), "list of globs"),
-    "keep number": (dict(keep=[3]), "list of globs"),
-    "no data": (dict(data=None), "data is of the type NoneType"), "empty": (dict(data=[]), "data has no samples"),
-    "empty batch": (dict(data=torch.zeros(0, 3, 32, 32)), "data has no samples"),
-    "path": (dict(data="images"), "data is of the type str"),
-    "dictionary": (dict(data={"x": images()}), "data is of the type dict"),
-    "channels": (dict(data=images()[:, :1]), r"does not take a batch of shape \(4, 1, 32, 32\), float32"),
-    "one picture": (dict(data=images()[0]), r"does not take a batch of shape \(3, 32, 32\)"),
-    "bytes": (dict(data=images().byte()), "does not take a batch of shape .*, uint8"),
-    "nan": (dict(data=images() * float("nan")), "batch 0 has values that are NaN or infinite"),
-    "infinite": (dict(data=[images(), images() * float("inf")], images=8), "batch 1 has values"),
-    "second batch": (dict(data=[images(), images()[:, :2]], images=8), r"batch of shape \(4, 2, 32, 32\)"),
-}
-
-
-@pytest.mark.parametrize("what", WRONG)
-def test_wrong_arguments_are_one_sentence(what):
-    changed, words = WRONG[what]
-    arguments = {"model": Own(), "data": images(), "method": "minmax", "preset": "smoke", "progress": False, **changed}
-    with pytest.raises(UserError, match=words) as error:
-        aiqvit.quantize(**arguments)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("value", (float("nan"), float("inf")))
-def test_weights_that_are_not_finite_are_refused(value):
-    model = random(Own)
-    model.layers[1].mlp.fc2.weight.data[0, 0] = value
-    with pytest.raises(UserError, match=re.escape("model: layers.1.mlp.fc2.weight has values that are NaN")):
-        quantized(model, images())
-
-
-def test_a_network_that_cannot_be_copied_is_refused():
-    model = Own()
-    model.cached = model.classify.weight * 2  # no leaf
-    with pytest.raises(UserError, match="model: Own cannot be copied: "):
-        quantized(model, images())
-
-
-def test_a_function_that_was_changed_from_outside_is_said_so():
-    model = random(Own)
-    for name in ("classify", "layers.0.attn", "layers.0.norm1"):
-        hook = model.get_submodule(name).register_forward_hook(lambda module, inputs, output: output * 5)
-        with pytest.warns(UserWarning, match=f"^model: {name} has forward hooks"):
-            quantized(model, images())
-        hook.remove()
-    hook = model.layers[0].register_forward_hook(lambda module, inputs, output: output * 5)
-    changed = quantized(model, images())  # a block stays what it is
-    hook.remove()
-    assert not torch.equal(changed(images()), quantized(model, images())(images()))
-    model.classify.forward = lambda x: x
-    with pytest.raises(UserError, match="^model: classify has a forward pass of its own"):
-        quantized(model, images())
-    with pytest.raises(UserError, match="^model: OptimizedModule .*hand over .*model._orig_mod"):
-        quantized(torch.compile(random(Own)), images())
 
 
 def test_a_fresh_network_of_other_attributes_is_warned_of(tmp_path):

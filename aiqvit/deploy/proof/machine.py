@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import re
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from aiqvit.io.versions import installed
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8",  # x86
          "asimd", "asimddp", "i8mm", "sve")  # ARM
@@ -23,19 +24,8 @@ def cpu_flags(table: str | Path = "/proc/cpuinfo") -> tuple[str, ...]:
     return tuple(flag for flag in FLAGS if flag in (found[1].split() if found else ()))
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that are installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def describe() -> str:
     """One line: processor, its flags, cores, versions."""
     flags = ", ".join(cpu_flags()) or "instruction sets not listed by this system"
     return (f"{platform.machine()} with {os.cpu_count()} cores ({flags}); "
-            + ", ".join(f"{name} {number}" for name, number in versions().items()))
+            + ", ".join(f"{name} {number}" for name, number in installed(PACKAGES).items()))

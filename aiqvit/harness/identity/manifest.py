@@ -7,13 +7,13 @@ import platform
 import subprocess
 from datetime import datetime, timezone
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from aiqvit import __version__
+from aiqvit.io.versions import installed
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "safetensors", "pillow")
 
@@ -41,13 +41,7 @@ def manifest(device: str) -> dict[str, Any]:
 @cache
 def versions() -> dict[str, str]:
     """Versions of the packages that numbers depend on; one that is not installed is left out."""
-    found = {"aiqvit": __version__}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"aiqvit": __version__, **installed(PACKAGES)}
 
 
 def git_state() -> dict[str, Any] | None:
