@@ -44,6 +44,8 @@ ALLOWED = {
                            "aiqvit.interfaces", "aiqvit.samples", "aiqvit.io"),
     "aiqvit.harness": ("aiqvit.harness", "aiqvit.families.opening", "aiqvit.quant.policy", "aiqvit.interfaces",
                        "aiqvit.registry", "aiqvit.plugins", "aiqvit.io", *SETTINGS),
+    "aiqvit.stats.coverage": ("aiqvit.stats", "aiqvit.guard", "aiqvit.bounds"),  # a command
+    "aiqvit.stats": ("aiqvit.stats", "aiqvit.interfaces"),
     "aiqvit.report.__main__": ("aiqvit",),  # a command
     "aiqvit.report": ("aiqvit.report", "aiqvit.harness.identity", "aiqvit.harness.store", "aiqvit.interfaces",
                       "aiqvit.io"),
