@@ -6,30 +6,21 @@ Both are found by name through `aiqvit.registry`; nothing else has to know them.
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aiqvit.errors import Diverged, NotHere, UserError
+from aiqvit.outcomes import Labelled, Outcomes
 from aiqvit.samples import Batch, joined
+from aiqvit.task import DataIdentity, Subject, Task
 
 if TYPE_CHECKING:  # listing names and printing help must not import torch
-    from pathlib import Path
-
     from torch import Generator, nn
 
-
-class UserError(ValueError):
-    """The user asked for something that cannot be done: one clear sentence, exit code 2."""
-
-
-class NotHere(UserError):
-    """Weights that would have to be fetched, asked for from a task that is `offline`."""
-
-
-class Diverged(RuntimeError):
-    """A loss or an output became NaN or infinite; the message names the unit where it happened."""
+__all__ = ["Batch", "Bits", "Checkpoint", "Coverage", "DataIdentity", "Diverged", "Job", "Labelled", "Method",
+           "NotHere", "Outcomes", "Subject", "Task", "UserError"]
 
 
 @dataclass(frozen=True)
@@ -70,29 +61,6 @@ class Coverage:
         rest = "".join(f"; {share:.2%} {what}" for share, what in parts if share > 5e-5)
         macs = f"{self.macs / 1e6:.1f} M multiply-accumulates"
         return f"coverage {self.quantized:.2%} of {macs} on quantized operands{rest}"
-
-
-@dataclass
-class Subject:
-    """A trained model as a task hands it over."""
-
-    name: str
-    model: nn.Module  # full precision, eval mode, on the CPU
-    units: tuple[str, ...] | None  # modules to reconstruct one by one; None: those that the model's family names
-    checksum: str  # sha256 of the weights
-    bit_rules: Mapping[str, str] = field(default_factory=dict)  # bits of single roles or layers (`aiqvit.quant.policy`)
-    inputs: Mapping[str, str] = field(default_factory=dict)  # how samples are prepared, where that is not the usual way
-    notes: tuple[str, ...] = ()  # what was chosen and changed to make the weights fit, a sentence each; recorded
-    recipe: Mapping[str, Any] = field(default_factory=dict)  # makes the network again (`aiqvit.deploy.rebuild`)
-
-
-@dataclass(frozen=True)
-class DataIdentity:
-    """Hexadecimal digests of what a run reads; the last two are empty when it calibrates on nothing."""
-
-    data: str  # the samples evaluated: content, labels, annotations, class list
-    train: str  # names of the list that calibration samples are drawn from
-    calibration: str  # content of the samples drawn, in their order
 
 
 def _plain(items: Iterable, description: str = "", total: int | None = None) -> Iterable:
@@ -175,113 +143,3 @@ class Method:
         Raises `Diverged` when a loss or an output is not finite.
         """
         raise TypeError(f"{type(self).__name__} does not implement quantize(job)")
-
-
-class Task(ABC):
-    """A data set with its models and its metrics. The constructor finds and checks the data."""
-
-    name: ClassVar[str]
-    metrics: ClassVar[tuple[str, ...]]  # keys of `evaluate`, in percent; the first is the headline
-    options: ClassVar[tuple[str, ...]] = ()  # arguments of the constructor that the command line has beyond its two
-    headlines: ClassVar[int] = 1  # how many of `metrics` a printed table shows
-    version: ClassVar[int] = 1  # raise it when the numbers change; tests/reference.csv catches who forgets
-    folder: ClassVar[str]  # where the data usually is, relative to the working directory
-    offline: bool = False  # fetch nothing: `load` then raises `NotHere` for what is not on this machine
-    pictures: tuple[Path, int] | None = None  # where `draw` is to write a folder a run, and how many
-    label: str  # `name`, or `name-mini` on the embedded data: the two never share a table
-    models: tuple[str, ...]  # the models that `--model all` means
-    train_images: int  # how many samples there are to calibrate on
-    val_images: int  # how many samples a full evaluation takes
-
-    def limits(self, preset: str) -> Mapping[str, Any]:
-        """Upper bounds, here, on the defaults of a method's fields such as `batch`; what the user sets is not bounded.
-
-        0 in a bounded field means "all there is" (as in `score_images`), which the bound replaces; 0 `images` are none.
-        """
-        return {}
-
-    @abstractmethod
-    def __init__(self, data: str | None = None, strict: bool = False) -> None:
-        """Locate the data: a folder in the official layout, "mini", or None for the usual place.
-
-        Raises `UserError` when the folder is missing or laid out differently.
-        """
-
-    @abstractmethod
-    def resolve(self, pattern: str) -> list[str]:
-        """Models that a name, a glob or `all` means. Raises `UserError` with the nearest name for no match."""
-
-    @abstractmethod
-    def load(self, model: str, weights: str | None = None) -> Subject:
-        """Build a model with its trained weights. Raises `UserError` for an unknown name or weights that do not fit."""
-
-    @classmethod
-    def rebuild(cls, recipe: Mapping[str, Any]) -> nn.Module:
-        """The network of a `Subject.recipe` whose `builder` is this task, with random weights; reads no data."""
-        raise ValueError(f"the task {cls.name!r} builds no network without its weights")
-
-    def take(self, subject: Subject) -> Subject:
-        """A subject whose network comes from a file of its own, not from `load`, ready for `evaluate`.
-
-        Raises `UserError` where it does not fit the data.
-        """
-        return subject
-
-    @abstractmethod
-    def calibration(self, subject: Subject, images: int, seed: int, explicit: bool = False) -> list[Batch]:
-        """Training images in the evaluation transform, drawn by `seed`, as a list of batches.
-
-        Fewer than `images` are returned when there are no more, unless `explicit`: then `UserError`.
-        """
-
-    @abstractmethod
-    def evaluate(self, model: nn.Module, subject: Subject, *, limit: int | None, batch_size: int,
-                 device: str, progress: Callable[..., Iterable]) -> dict[str, float]:
-        """Metrics in percent, under the keys of `metrics`, plus `images`, the number evaluated; NaN where undefined.
-
-        Raises `Diverged` when an output is not finite.
-        """
-
-    @abstractmethod
-    def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
-        """What the samples of a run are, by their content: those `calibration` draws and `evaluate` takes.
-
-        The arguments are theirs; where the folder is and when a file was written does not matter.
-        """
-
-    @abstractmethod
-    def fingerprint(self) -> dict[str, Any]:
-        """For the record: `train` and `val`, how many samples there are, and `skipped`, broken files met so far.
-
-        Where there are any, `notes` too.
-        """
-
-    def notes(self) -> list[str]:
-        """What people have to know of the data, a sentence each: printed before the first run, kept in every record.
-
-        What was ignored or defaulted, what is odd, how inputs are prepared.
-        """
-        return []
-
-    def forward(self, model: nn.Module, batch: Batch) -> Any:
-        """One forward pass on one calibration batch."""
-        return model(batch)
-
-    def join(self, batches: Sequence[Batch], count: int) -> Batch:
-        """Some of the first `count` samples as one batch: all of them, unless samples differ in size."""
-        return joined(batches, count)
-
-    def example(self, subject: Subject) -> Batch | None:
-        """A batch of one sample of the model's input size without reading any data, or None where that is not known."""
-        return None
-
-    def deployable(self, model: nn.Module, batch: Batch) -> tuple[nn.Module, Batch]:
-        """What of a model can become an ONNX file, and its inputs for a calibration batch: usually the model itself.
-
-        Raises `UserError` where nothing can.
-        """
-        return model, batch
-
-    def draw(self, model: nn.Module, subject: Subject, folder: Path, count: int, device: str) -> None:
-        """Write pictures of `count` samples to `folder`: predictions of the subject's model and of this one."""
-        raise UserError(f"the task {self.name!r} draws no pictures")

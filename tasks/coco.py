@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from aiqvit.tasks.checkpoints.bounds import check_classes
 from aiqvit.tasks.checkpoints.containers import alone
 from aiqvit.tasks.content import combined, digest, digests
+from aiqvit.tasks.detection.precision import average_precision
 from aiqvit.tasks.mini import check_home
 from aiqvit.tasks.texts import expanded
 from aiqvit.tasks.weights import checksum, load_state, read_checkpoint
 from torch import Tensor, nn
 
-from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
+from aiqvit.interfaces import DataIdentity, Diverged, Labelled, Outcomes, Subject, Task, UserError
 from aiqvit.io.names import file_name
 from aiqvit.registry import choose
 
@@ -30,7 +32,8 @@ class Coco(Task):
     """
 
     name = "coco"
-    metrics = ("box_ap", "mask_ap")  # `evaluate` also gives both with _50, _75, _s, _m, _l
+    metrics = ("box_ap", "mask_ap")  # `score` also gives both with _50, _75, _s, _m, _l
+    digits = 1  # as COCO's tools print them
     headlines = 2
     folder = "data/coco"
 
@@ -131,10 +134,6 @@ class Coco(Task):
         order = torch.randperm(self.train_images, generator=torch.Generator().manual_seed(seed)).tolist()
         return [self._files.train[i] for i in order[:images]]
 
-    def _evaluated(self, limit: int | None) -> list[int]:
-        count = min(limit or self.val_images, self.val_images)
-        return [i * self.val_images // count for i in range(count)]
-
     def forward(self, model: nn.Module, batch: list[dict]) -> list[Tensor]:
         """All raw outputs of the detector: see `aiqvit.tasks.detection.forward`."""
         from aiqvit.tasks.detection.forward import raw_outputs
@@ -153,19 +152,17 @@ class Coco(Task):
 
         return of_one_size(batches, count)[: None if self._mini else TOGETHER]
 
-    @torch.no_grad()
-    def evaluate(self, model: nn.Module, subject: Subject, *, limit: int | None, batch_size: int, device: str,
-                 progress: Callable[..., Iterable]) -> dict[str, float]:
-        """AP in percent; `limit` takes evenly spaced images. At most `batch` images are run at once."""
-        chosen = self._evaluated(limit)
-        found = self.predict(model.to(device).eval(), chosen, min(batch_size, self.batch), progress)
-        scores = self._files.judge(found, [self._files.ids[i] for i in chosen])
-        return {**scores, "images": len(chosen), "skipped": 0}
+    def labelled(self, subject: Subject, chosen: Sequence[int], batch_size: int) -> Iterator[Labelled]:
+        """See `Task`: targets are the ids of the images."""
+        files = self._files
+        for start in range(0, len(chosen), batch_size):
+            part = chosen[start : start + batch_size]
+            ids = [files.ids[i] for i in part]
+            yield Labelled([files.name(i) for i in part],
+                           [files.sample(files.val[i], files.ids[i]) for i in part], ids)
 
-    @torch.no_grad()
-    def predict(self, model: nn.Module, chosen: list[int], batch_size: int,
-                progress: Callable[..., Iterable] = lambda items, text, total=None: items) -> list[dict[str, Any]]:
-        """What MMDetection's `test_step` gives on validation images, by index. Raises `Diverged` for NaN or infinity.
+    def predict(self, model: nn.Module, inputs: list[dict], device: str) -> list[dict[str, Any]]:
+        """What MMDetection's `test_step` gives. Raises `Diverged` for NaN or infinity.
 
         A prediction is a DetDataSample as a dictionary, its masks run-length encoded.
         """
@@ -175,36 +172,44 @@ class Coco(Task):
         found, hooks = [], [m.register_forward_hook(_check_finite)
                             for n, m in model.named_modules() if n == "neck" or n.endswith(("fc_cls", "fc_reg"))]
         try:
-            for start in progress(range(0, len(chosen), batch_size), "evaluate"):
-                part = [self._files.sample(self._files.val[i], self._files.ids[i])
-                        for i in chosen[start : start + batch_size]]
-                for sample in model.test_step(collate(part)):
-                    predicted = sample.to_dict()
-                    predicted["pred_instances"] = instances = dict(sample.pred_instances.to_dict())
-                    instances["masks"] = encode_mask_results(instances["masks"].cpu().numpy())
-                    found.append(predicted)
+            for sample in model.test_step(collate(inputs)):
+                predicted = sample.to_dict()
+                predicted["pred_instances"] = instances = dict(sample.pred_instances.to_dict())
+                instances["masks"] = encode_mask_results(instances["masks"].cpu().numpy())
+                found.append(predicted)
         finally:
             for hook in hooks:
                 hook.remove()
         return found
+
+    def judge(self, outputs: list[dict[str, Any]], batch: Labelled, plain: Any) -> dict[str, np.ndarray]:
+        """See `aiqvit.tasks.detection.matching.matched`."""
+        return self._files.matched(outputs, batch.targets)
+
+    @classmethod
+    def score(cls, outcomes: Outcomes, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """`box_ap` and `mask_ap` in percent, each also with _50, _75, _s, _m, _l."""
+        return average_precision(outcomes, weights)
 
     @torch.no_grad()
     def draw(self, model: nn.Module, subject: Subject, folder: Path, count: int, device: str) -> None:
         """A picture an image: what full precision predicts on the left, what `model` predicts on the right."""
         from aiqvit.tasks.detection.pictures import side_by_side
 
-        chosen = self._evaluated(count)
-        plain, quantized = (self.predict(m.to(device).eval(), chosen, 1) for m in (subject.model, model))
-        subject.model.cpu()
+        chosen = self.chosen(count)
+        batches = list(self.labelled(subject, chosen, 1))
         folder.mkdir(parents=True, exist_ok=True)
-        for i, left, right in zip(chosen, plain, quantized, strict=True):
+        both = [[self.predict(net, batch.inputs, device)[0] for batch in batches]
+                for net in (subject.model.to(device).eval(), model.to(device).eval())]
+        subject.model.cpu()
+        for i, pair in zip(chosen, zip(*both, strict=True), strict=True):
             path = self._files.val[i]
-            side_by_side(path, (left, right), self._files.classes).save(folder / file_name(f"{path.stem}.png"))
+            side_by_side(path, pair, self._files.classes).save(folder / file_name(f"{path.stem}.png"))
 
     def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
         """See `Task`: the whole annotations file counts, of the pictures those that are read."""
         files, drawn = self._files, self._drawn(images, seed)
-        chosen = self._evaluated(limit)
+        chosen = self.chosen(limit)
         self._empty = len(chosen) if self._files.content.scored() and not self._files.content.scored(
             files.ids[i] for i in chosen) else 0
         evaluated = digests([files.val[i] for i in chosen])

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from aiqvit.tasks import transforms
 from aiqvit.tasks.checkpoints.fitting import for_timm
 from aiqvit.tasks.checkpoints.nearest import classes_in
 from aiqvit.tasks.classes import WNIDS
+from aiqvit.tasks.classification import accuracy, said
 from aiqvit.tasks.content import combined, digests
 from aiqvit.tasks.folders import Sample
 from aiqvit.tasks.images import Loader
 from aiqvit.tasks.layout import find as find_layout
 from aiqvit.tasks.mini import check_home
-from aiqvit.tasks.ranks import accuracy, ranks
 from aiqvit.tasks.timm_models import PAPER, TAGS, check_timm_name, fitted
 from aiqvit.tasks.weights import checksum, hub_file, load_state, read_checkpoint
 from timm.data import resolve_data_config
 from torch import nn
 
 from aiqvit.families.family import find, unknown_network
-from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
+from aiqvit.interfaces import DataIdentity, Labelled, Outcomes, Subject, Task, UserError
 from aiqvit.registry import choose, unknown
 
 FIRST = 32  # images in a calibration batch; RepQ-ViT calibrates on the first one
@@ -36,6 +37,8 @@ class ImageNet(Task):
 
     name = "imagenet"
     metrics = ("top1", "top5")
+    counted = ("top1", "top5", "agreement")
+    taught = True
     folder = "data/imagenet"
     options = ("calib_data", "transform")
 
@@ -151,11 +154,11 @@ class ImageNet(Task):
         order = torch.randperm(self.train_images, generator=torch.Generator().manual_seed(seed)).tolist()
         return [self._train[i] for i in order]
 
-    def _evaluated(self, limit: int | None) -> list[Sample]:
+    def chosen(self, limit: int | None) -> list[int]:
+        """See `Task`."""
         if not self._val:
             raise UserError(f"nothing to evaluate on: {self._layout.no_val}")
-        count = min(limit or self.val_images, self.val_images)
-        return [self._val[i * self.val_images // count] for i in range(count)]
+        return super().chosen(limit)
 
     def _first_good(self, samples: list[Sample], images: int, subject: Subject) -> torch.Tensor:
         loader, parts, count = self._loader(subject), [], 0
@@ -176,38 +179,29 @@ class ImageNet(Task):
         """The first picture that could not be read, and why."""
         return next((f"{name}: {reason}" for name, reason in self._broken.items()), "")
 
-    @torch.inference_mode()
-    def evaluate(
-        self,
-        model: nn.Module,
-        subject: Subject,
-        *,
-        limit: int | None,
-        batch_size: int,
-        device: str,
-        progress: Callable[..., Iterable],
-    ) -> dict[str, float]:
-        """`top1` and `top5` in percent, `images` evaluated, `skipped` broken; `limit` takes evenly spaced images."""
-        samples = self._evaluated(limit)
-        model = model.to(device).eval()
-        loader, found, outputs = self._loader(subject), [], None
-        steps = -(-len(samples) // batch_size)
-        for images, labels in progress(loader.batches(samples, batch_size), "evaluate", total=steps):
-            logits = model(images.to(device)).float().cpu()  # (B, classes)
-            if not torch.isfinite(logits).all():
-                raise Diverged("the model's logits are not finite")
-            if outputs is None:
-                outputs = torch.tensor(self._layout.classes.outputs(logits.shape[1], subject.name))
-            labels = outputs[labels]
-            found.append(ranks(logits, labels))
-        if not found:
+    def labelled(self, subject: Subject, chosen: Sequence[int], batch_size: int) -> Iterator[Labelled]:
+        """See `Task`: targets are indices of the model's outputs."""
+        outputs = torch.tensor(self._layout.classes.outputs(subject.model.num_classes, subject.name))
+        samples, empty = [self._val[i] for i in chosen], True
+        with contextlib.closing(self._loader(subject).batches(samples, batch_size)) as batches:
+            for images, part in batches:
+                names, empty = [self._layout.ignored.name(path) for path, _ in part], False
+                yield Labelled(names, images, outputs[torch.tensor([label for _, label in part])])
+        if empty:
             raise UserError(f"none of the {len(samples)} validation images can be read: {self._why()}")
-        rank = torch.cat(found)
-        return {**accuracy(rank), "images": len(rank), "skipped": len(samples) - len(rank)}
+
+    def judge(self, outputs: torch.Tensor, batch: Labelled, plain: torch.Tensor | None) -> dict[str, np.ndarray]:
+        """See `aiqvit.tasks.classification.said`."""
+        return said(outputs, batch.targets, plain)
+
+    @classmethod
+    def score(cls, outcomes: Outcomes, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """`top1`, `top5` and `agreement` in percent, `kl` in nats."""
+        return accuracy(outcomes, weights)
 
     def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
         """See `Task`. What takes the place of a broken picture in a draw counts by its name only."""
-        evaluated = self._evaluated(limit)
+        evaluated = [self._val[i] for i in self.chosen(limit)]
         self._check_train(images)
         drawn, classes = [path for path, _ in self._shuffled(seed)[:images]], self._layout.classes
         contents = digests([path for path, _ in evaluated])

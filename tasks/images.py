@@ -25,22 +25,22 @@ class Loader:
         """`broken` collects what cannot be decoded, by its `name`, and why; under `strict` it raises `UserError`."""
         self.transform, self.strict, self.broken, self.name = transform, strict, broken, name
 
-    def batches(self, samples: Sequence[Sample], size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Images (B, 3, H, W) and labels (B,), B <= size, in order, the next batch loading meanwhile."""
+    def batches(self, samples: Sequence[Sample], size: int) -> Iterator[tuple[torch.Tensor, list[Sample]]]:
+        """Images (B, 3, H, W) and the samples that they are, B <= size, in order, the next batch loading meanwhile."""
         chunks = iter([samples[i : i + size] for i in range(0, len(samples), size)])
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
 
             def submit(chunk: Sequence[Sample]) -> list:
-                return [(pool.submit(self._load, path), path, label) for path, label in chunk]
+                return [(pool.submit(self._load, sample[0]), sample) for sample in chunk]
 
             waiting = [submit(chunk) for chunk in islice(chunks, 2)]
             try:
                 while waiting:
-                    loaded = [(self._kept(future.result(), path), label) for future, path, label in waiting.pop(0)]
+                    loaded = [(self._kept(future.result(), sample[0]), sample) for future, sample in waiting.pop(0)]
                     waiting += [submit(chunk) for chunk in islice(chunks, 1)]
-                    good = [(image, label) for image, label in loaded if image is not None]
+                    good = [(image, sample) for image, sample in loaded if image is not None]
                     if good:
-                        yield torch.stack([image for image, _ in good]), torch.tensor([label for _, label in good])
+                        yield torch.stack([image for image, _ in good]), [sample for _, sample in good]
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 

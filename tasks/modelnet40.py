@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+import numpy as np
 import torch
+from aiqvit.tasks.classification import class_mean, faithfulness, mean, said
 from aiqvit.tasks.mini import solids
 from aiqvit.tasks.models.point_transformer import PointTransformer
 from aiqvit.tasks.point_lists import Shape, modelnet
-from aiqvit.tasks.points import PointTask, class_means
+from aiqvit.tasks.points import PointTask
 from torch import Tensor
+
+from aiqvit.interfaces import Labelled, Outcomes
 
 
 class ModelNet40(PointTask):
@@ -24,6 +26,8 @@ class ModelNet40(PointTask):
 
     name = "modelnet40"
     metrics = ("macc", "oa")
+    counted = ("oa", "agreement")
+    taught = True
     folder = "data/modelnet40_normal_resampled"
     kind = PointTransformer
 
@@ -42,11 +46,14 @@ class ModelNet40(PointTask):
         """See `PointTask`."""
         return torch.from_numpy(self.rows(shape)[:, : self.channels]), torch.tensor(shape.label)
 
-    def judge(self, outputs: Tensor, shapes: Sequence[Shape], targets: Tensor) -> list[float]:
-        """1 for a shape whose class has the largest logit, of equal ones the first."""
-        return (outputs.argmax(1) == targets).double().tolist()
+    def judge(self, outputs: Tensor, batch: Labelled, plain: Tensor | None) -> dict[str, np.ndarray]:
+        """See `aiqvit.tasks.classification.said`."""
+        return said(outputs, batch.targets[1], plain)
 
-    def summary(self, shapes: Sequence[Shape], numbers: Sequence[float]) -> dict[str, float]:
-        """See `PointTask`."""
-        means = class_means([shape.label for shape in shapes], numbers)
-        return {"macc": 100 * sum(means) / len(means), "oa": 100 * sum(numbers) / len(numbers)}
+    @classmethod
+    def score(cls, outcomes: Outcomes, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """`macc`, `oa` and `agreement` in percent, `kl` in nats."""
+        label = outcomes.arrays["label"]
+        right = outcomes.arrays["top5"][:, 0] == label
+        return {"macc": 100 * class_mean(label, right, weights), "oa": 100 * mean(right, weights),
+                **faithfulness(outcomes, weights)}

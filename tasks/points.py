@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from aiqvit.tasks.checkpoints.containers import alone
 from aiqvit.tasks.content import combined, digests
@@ -20,7 +18,8 @@ from aiqvit.tasks.texts import expanded
 from aiqvit.tasks.weights import checksum, load_state, read_checkpoint
 from torch import Tensor, nn
 
-from aiqvit.interfaces import DataIdentity, Diverged, Subject, Task, UserError
+from aiqvit.evaluation import outcomes
+from aiqvit.interfaces import DataIdentity, Labelled, Subject, Task, UserError
 from aiqvit.io.structure import checked
 from aiqvit.io.text import missing
 from aiqvit.registry import choose
@@ -120,14 +119,6 @@ class PointTask(PointReader, Task):
         """Whether a network with that many classes or parts fits the data."""
         return classes == self.classes
 
-    @abstractmethod
-    def judge(self, outputs: Tensor, shapes: Sequence[Shape], targets: Tensor) -> list[float]:
-        """A number a shape, for the model's outputs (B, ...)."""
-
-    @abstractmethod
-    def summary(self, shapes: Sequence[Shape], numbers: Sequence[float]) -> dict[str, float]:
-        """The metrics, in percent, from the numbers of `judge`."""
-
     def calibration(self, subject: Subject, images: int, seed: int, explicit: bool = False) -> list[Tensor]:
         """Batches of at most 32 shapes (B, N, channels), at most 512 in all unless `explicit`, drawn by `seed`."""
         if explicit and images > self.train_images:
@@ -139,10 +130,6 @@ class PointTask(PointReader, Task):
         order = torch.randperm(self.train_images, generator=torch.Generator().manual_seed(seed)).tolist()
         return [self.train[i] for i in order[:images]]
 
-    def _evaluated(self, limit: int | None) -> list[Shape]:
-        count = min(limit or self.val_images, self.val_images)
-        return [self.val[i * self.val_images // count] for i in range(count)]
-
     def batches(self, shapes: Sequence[Shape], size: int) -> Iterator[tuple[Tensor, Tensor, Sequence[Shape]]]:
         """Points (B, N, channels), targets (B, ...) and the shapes themselves, in order."""
         for start in range(0, len(shapes), size):
@@ -150,31 +137,32 @@ class PointTask(PointReader, Task):
             points, targets = zip(*map(self.read, part), strict=True)
             yield torch.stack(points), torch.stack(targets), part
 
-    def evaluate(self, model: nn.Module, subject: Subject, *, limit: int | None, batch_size: int, device: str,
-                 progress: Callable[..., Iterable]) -> dict[str, float]:
-        """See `Task`; `limit` takes evenly spaced shapes."""
-        return self.measure(model, self._evaluated(limit), batch_size, device, progress)
+    def labelled(self, subject: Subject, chosen: Sequence[int], batch_size: int) -> Iterator[Labelled]:
+        """See `Task`: targets are the shapes with what `read` gives of each."""
+        return self._labelled([self.val[i] for i in chosen], batch_size)
 
-    @torch.inference_mode()
+    def _labelled(self, shapes: Sequence[Shape], batch_size: int) -> Iterator[Labelled]:
+        for points, targets, part in self.batches(shapes, batch_size):
+            yield Labelled([shape_name(shape) for shape in part], points, (part, targets))
+
     def measure(self, model: nn.Module, shapes: Sequence[Shape], batch_size: int, device: str,
                 progress: Callable[..., Iterable]) -> dict[str, float]:
-        """Metrics on the given shapes. Raises `Diverged` when an output is not finite."""
-        model, numbers = model.to(device).eval(), []
-        steps = -(-len(shapes) // batch_size)
-        for points, targets, part in progress(self.batches(shapes, batch_size), "evaluate", total=steps):
-            size = max(PIECE // points.shape[1], 1) if device == "cpu" else len(points)
-            outputs = torch.cat([model(piece.to(device)).float().cpu() for piece in points.split(size)])
-            if not torch.isfinite(outputs).all():
-                raise Diverged("the model's outputs are not finite")
-            numbers += self.judge(outputs, part, targets)
-        return {**self.summary(shapes, numbers), "images": len(shapes), "skipped": 0}
+        """Metrics on these shapes. Raises `Diverged` when an output is not finite."""
+        batches = progress(self._labelled(shapes, batch_size), "evaluate", total=-(-len(shapes) // batch_size))
+        return self.metrics_of(outcomes(self, model, batches, device), len(shapes))
+
+    def predict(self, model: nn.Module, inputs: Tensor, device: str) -> Tensor:
+        """See `Task`; a CPU takes pieces of `PIECE` points."""
+        size = max(PIECE // inputs.shape[1], 1) if device == "cpu" else len(inputs)
+        return torch.cat([model(piece.to(device)).float().cpu() for piece in inputs.split(size)])
 
     def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
         """See `Task`: the classes with the evaluated files and their labels, the training list, the files drawn.
 
         All these are read and checked here, before the first run, and kept in the cache.
         """
-        drawn, evaluated = self._drawn(images, seed, explicit), self._evaluated(limit)
+        drawn = self._drawn(images, seed, explicit)
+        evaluated = [self.val[i] for i in self.chosen(limit)]
         contents = shape_content(evaluated)
         self.check(list(dict.fromkeys([*evaluated, *drawn])))
         names = (shape.path.name + ("" if shape.row is None else f" {shape.row}") for shape in self.train)
@@ -194,7 +182,6 @@ def shape_content(shapes: Sequence[Shape]) -> list[str]:
             for content, shape in zip(contents, shapes, strict=True)]
 
 
-def class_means(labels: Sequence[int], numbers: Sequence[float]) -> list[float]:
-    """The mean number of each class that occurs."""
-    labels, numbers = np.asarray(labels), np.asarray(numbers, dtype=float)
-    return [float(numbers[labels == label].mean()) for label in np.unique(labels)]
+def shape_name(shape: Shape) -> str:
+    """Folder and file of a shape, and its row in a file of several."""
+    return f"{shape.path.parent.name}/{shape.path.name}" + ("" if shape.row is None else f"#{shape.row}")

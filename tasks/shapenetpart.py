@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import torch
+from aiqvit.tasks.classification import class_mean, mean
 from aiqvit.tasks.mini import solids
 from aiqvit.tasks.models.point_transformer import PointSegmenter
 from aiqvit.tasks.part_labels import CATEGORIES, OFFICIAL, categories, found_labels
 from aiqvit.tasks.point_lists import Shape, add_once
-from aiqvit.tasks.points import PointTask, class_means
+from aiqvit.tasks.points import PointTask
 from aiqvit.tasks.texts import LONGEST, MOST, is_file, read_json
 from torch import Tensor
 
-from aiqvit.interfaces import UserError
+from aiqvit.interfaces import Labelled, Outcomes, UserError
 
 
 class ShapeNetPart(PointTask):
@@ -65,27 +67,30 @@ class ShapeNetPart(PointTask):
         category[:, shape.label] = 1
         return torch.cat([rows[:, : self.channels - self.extra], category], dim=1), target
 
-    def judge(self, outputs: Tensor, shapes: Sequence[Shape], targets: Tensor) -> list[float]:
-        """IoU of each shape; outputs (B, N, parts of all categories)."""
-        found = []
-        for logits, shape, target in zip(outputs, shapes, targets, strict=True):
+    def judge(self, outputs: Tensor, batch: Labelled, plain: Tensor | None) -> dict[str, np.ndarray]:
+        """`category` (B,), and `iou` (B, parts), NaN behind those that a category has; outputs (B, N, all parts)."""
+        shapes, targets = batch.targets
+        found = np.full((len(shapes), max(map(len, self.parts))), np.nan)
+        for row, logits, shape, target in zip(found, outputs, shapes, targets, strict=True):
             own = torch.tensor(self.parts[shape.label])
-            found.append(shape_iou(own[logits[:, own].argmax(1)], target, own.tolist()))
-        return found
+            row[: len(own)] = part_ious(own[logits[:, own].argmax(1)], target, own.tolist())
+        return {"category": np.array([shape.label for shape in shapes], np.int32), "iou": found}
 
-    def summary(self, shapes: Sequence[Shape], numbers: Sequence[float]) -> dict[str, float]:
-        """See `PointTask`."""
-        means = class_means([shape.label for shape in shapes], numbers)
-        return {"class_miou": 100 * sum(means) / len(means), "instance_miou": 100 * sum(numbers) / len(numbers)}
+    @classmethod
+    def score(cls, outcomes: Outcomes, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """`class_miou` and `instance_miou` in percent."""
+        ious = np.nanmean(outcomes.arrays["iou"], axis=1)  # (N,)
+        return {"class_miou": 100 * class_mean(outcomes.arrays["category"], ious, weights),
+                "instance_miou": 100 * mean(ious, weights)}
 
 
-def shape_iou(predicted: Tensor, target: Tensor, parts: Sequence[int]) -> float:
-    """Mean over `parts` of intersection over union of the points (N,); a part that is in neither counts as 1."""
-    total = 0.0
+def part_ious(predicted: Tensor, target: Tensor, parts: Sequence[int]) -> list[float]:
+    """Intersection over union of the points (N,) of each part; 1 for a part that is in neither."""
+    found = []
     for part in parts:
         union = ((predicted == part) | (target == part)).sum().item()
-        total += ((predicted == part) & (target == part)).sum().item() / union if union else 1.0
-    return total / len(parts)
+        found.append(((predicted == part) & (target == part)).sum().item() / union if union else 1.0)
+    return found
 
 
 def _said(labels: Sequence[int]) -> str:

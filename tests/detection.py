@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from aiqvit.tasks.coco import Coco
 from aiqvit.tasks.detection.data import CocoFolder
 from aiqvit.tasks.mini import coco as mini
+
+from aiqvit.interfaces import Outcomes
 
 
 def small_coco(root: Path) -> Path:
@@ -42,3 +45,9 @@ def ground_truth(files: CocoFolder, identity: int) -> dict[str, Any]:
             "masks": [encode(coco.annToMask(a).astype("uint8", order="F")) for a in found],
         },
     }
+
+
+def scores(files: CocoFolder, predictions: list[dict[str, Any]], identities: list[int]) -> dict[str, float]:
+    """Box and mask AP of predictions on these images, as a record has them."""
+    outcomes = Outcomes(tuple(map(str, identities)), files.matched(predictions, identities))
+    return Coco.__new__(Coco).metrics_of(outcomes, len(identities))

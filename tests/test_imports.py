@@ -16,7 +16,12 @@ SETTINGS = ("aiqvit.bounds", "aiqvit.settings")
 ALLOWED = {
     "aiqvit.bounds": (),
     "aiqvit.samples": (),
-    "aiqvit.interfaces": ("aiqvit.samples", "aiqvit.settings"),  # the latter lazily, when a method is made
+    "aiqvit.errors": (),
+    "aiqvit.outcomes": (),
+    "aiqvit.task": ("aiqvit.errors", "aiqvit.outcomes", "aiqvit.samples", "aiqvit.evaluation"),  # the last lazily
+    "aiqvit.evaluation": ("aiqvit.errors", "aiqvit.outcomes", "aiqvit.task"),
+    "aiqvit.interfaces": ("aiqvit.errors", "aiqvit.outcomes", "aiqvit.samples", "aiqvit.task",
+                          "aiqvit.settings"),  # the last lazily, when a method is made
     "aiqvit.settings": ("aiqvit.bounds", "aiqvit.interfaces", "aiqvit.io"),
     "aiqvit.plugins": ("aiqvit.interfaces", "aiqvit.io"),
     "aiqvit.contract": ("aiqvit.interfaces", "aiqvit.plugins", "aiqvit.settings"),
@@ -33,14 +38,15 @@ ALLOWED = {
     "aiqvit.io": ("aiqvit.io", "aiqvit.interfaces"),
     "aiqvit.tasks.train": ("aiqvit.tasks", "aiqvit.guard", "aiqvit.bounds", "aiqvit.interfaces", "aiqvit.io",
                            "aiqvit.registry"),
-    "aiqvit.tasks": ("aiqvit.tasks", "aiqvit.interfaces", "aiqvit.registry", "aiqvit.io", "aiqvit.bounds",
-                     "aiqvit.quant.products", "aiqvit.quant.anatomy", "aiqvit.families.family"),  # for families
+    "aiqvit.tasks": ("aiqvit.tasks", "aiqvit.interfaces", "aiqvit.evaluation", "aiqvit.registry", "aiqvit.io",
+                     "aiqvit.bounds", "aiqvit.quant.products", "aiqvit.quant.anatomy",  # these two for families
+                     "aiqvit.families.family"),
     "aiqvit.harness.identity": ("aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.io", *SETTINGS,
                                 "aiqvit.__version__", "aiqvit.ENGINE_VERSION"),
     "aiqvit.harness.store": ("aiqvit.harness.store", "aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.io"),
     "aiqvit.harness.run": ("aiqvit.harness.run", "aiqvit.harness.store", "aiqvit.harness.identity",
                            "aiqvit.families.opening", "aiqvit.quant.card", "aiqvit.quant.coverage",
-                           "aiqvit.deploy.info", "aiqvit.deploy.pack",
+                           "aiqvit.deploy.info", "aiqvit.deploy.pack", "aiqvit.evaluation",
                            "aiqvit.interfaces", "aiqvit.samples", "aiqvit.io"),
     "aiqvit.harness": ("aiqvit.harness", "aiqvit.families.opening", "aiqvit.quant.policy", "aiqvit.interfaces",
                        "aiqvit.registry", "aiqvit.plugins", "aiqvit.io", *SETTINGS),

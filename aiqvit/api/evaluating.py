@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,8 +18,10 @@ from aiqvit.deploy.rebuild import recipe_of, sketch
 from aiqvit.guard import path as expanded
 from aiqvit.harness.run.progress import progress as bar
 from aiqvit.interfaces import Subject, Task, UserError
+from aiqvit.outcomes import joined
 from aiqvit.registry import TASKS
-from aiqvit.tasks.ranks import accuracy, ranks
+from aiqvit.tasks.classification import accuracy
+from aiqvit.tasks.classification import said as classified
 
 
 def evaluate(model: nn.Module, data: Data | str | PathLike[str], *, task: str | None = None, limit: int | None = None,
@@ -79,7 +82,8 @@ def _info(model: nn.Module) -> Info:
 
 @torch.no_grad()
 def _classified(model: nn.Module, data: Data, limit: int | None, device: str) -> dict[str, float]:
-    found: list[Tensor] = []
+    found: list[tuple[list[str], dict[str, np.ndarray]]] = []
+    count, outputs = 0, 0
     for batch, labels in labelled(data):
         if not isinstance(labels, Tensor) or labels.shape != batch.shape[:1] or labels.is_floating_point():
             raise UserError(f"data has {said(labels) if labels is not None else 'nothing'} for labels: expected class "
@@ -88,14 +92,17 @@ def _classified(model: nn.Module, data: Data, limit: int | None, device: str) ->
         if not found:
             check_input(model, batch)
         logits = _logits(model(batch), labels)
-        found.append(ranks(logits, labels))
-        if limit is not None and sum(map(len, found)) >= limit:
+        rest = len(logits) if limit is None else min(limit - count, len(logits))
+        found.append(([""] * rest, classified(logits[:rest], labels[:rest])))
+        count, outputs = count + rest, logits.shape[1]
+        if count == limit:
             break
-    _warn_of_classes(data, logits.shape[1] if found else 0)
+    _warn_of_classes(data, outputs)
     if not found:
         raise UserError("data has no samples: expected batches of inputs and class indices")
-    rank = torch.cat(found)[:limit]
-    return {**accuracy(rank), "images": len(rank)}
+    outcomes = joined(found)
+    scores = accuracy(outcomes, outcomes.once())
+    return {**{name: float(value[0]) for name, value in scores.items()}, "images": count}
 
 
 def _warn_of_classes(data: Any, outputs: int) -> None:

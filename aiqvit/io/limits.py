@@ -9,6 +9,7 @@ from aiqvit.interfaces import UserError
 LIMITS = {  # name: (bound, what it bounds); the variable is AIQVIT_MAX_ and the name in capitals
     "text_mib": (48, "MiB of a text file: records, lists, tables, TOML"),
     "annotations_mib": (48, "MiB of a file of annotations"),
+    "outcomes_mib": (256, "MiB of a file of what a model said of each sample"),
     "weights_gib": (16, "GiB that a weights file takes unpacked"),
     "megapixels": (100, "million pixels of a picture"),
 }

@@ -1,28 +1,27 @@
-"""COCO's folder layout: found, checked, loaded by MMDetection's test pipeline, judged by its CocoMetric."""
+"""COCO's folder layout: found, checked, loaded by MMDetection's test pipeline, judged by COCO's own tools."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from aiqvit.tasks.detection.annotations import read_annotations
 from aiqvit.tasks.detection.forward import Sample
+from aiqvit.tasks.detection.matching import matched
 from aiqvit.tasks.detection.models import DATASET, shipped
 from aiqvit.tasks.pictures import SUFFIXES, header, read_checked, reason
 from aiqvit.tasks.texts import is_file, located, read_list
 
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import line
 
 ANNOTATIONS = "annotations/instances_val2017.json"
 CLASSES = "classes.txt"  # names of the head's classes, where they are not COCO's
 ORIENTATION = 0x0112  # the EXIF tag
 TRAIN, VAL = "train2017", "val2017"
-KEYS = {"mAP": "", "mAP_50": "_50", "mAP_75": "_75", "mAP_s": "_s", "mAP_m": "_m", "mAP_l": "_l"}
-KINDS = {"bbox": "box_ap", "segm": "mask_ap"}
 
 
 class CocoFolder:
@@ -56,6 +55,7 @@ class CocoFolder:
         self.listed = tuple(read_list(named, "a class a line, in the order of the head")) if named.is_file() else ()
         usual = not self.listed and set(self.content.categories) <= set(self.usual)
         self.classes = self.usual if usual else self.listed or tuple(self.content.categories)
+        self._index: tuple[tuple[str, ...], Any] | None = None  # of COCO's tools, for these classes
 
     def _finder(self, missing: list[str]) -> Callable[[str], Path]:
         def find(name: str) -> Path:
@@ -84,6 +84,11 @@ class CocoFolder:
                             f"head in {str(self.root / CLASSES)!r}, one a line")
         self.classes = names
 
+    def name(self, index: int) -> str:
+        """An image to evaluate on, by its place below the folder of these."""
+        path, folder = self.val[index], self.root / VAL
+        return line(path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name)
+
     def sample(self, path: Path, identity: int = 0) -> Sample:
         """An image through MMDetection's test pipeline. Raises `UserError` for one that cannot be read."""
         try:
@@ -107,46 +112,31 @@ class CocoFolder:
                                    for step in self.pipeline()])
         return self._steps
 
-    def judge(self, predictions: list[dict[str, Any]], identities: Sequence[int]) -> dict[str, float]:
-        """Box and mask AP in percent of predictions on the images of these ids, by CocoMetric.
+    def matched(self, predictions: Sequence[dict[str, Any]], identities: Sequence[int]) -> dict[str, Any]:
+        """Outcomes of predictions on the images of these ids: see `aiqvit.tasks.detection.matching`."""
+        if self._index is None or self._index[0] != self.classes:
+            self._index = self.classes, self._indexed()
+        ids = [self.content.categories.get(name, self._spare + i) for i, name in enumerate(self.classes)]
+        return matched(self._index[1], predictions, identities, ids, self.content.masks)
 
-        A prediction is a DetDataSample as a dictionary. Where there is no object to find, or are no masks, the two main
-        APs are NaN and the others left out.
-        """
-        from mmdet.evaluation import CocoMetric
+    @property
+    def _spare(self) -> int:
+        """The first id of a class that no annotation has."""
+        return max(self.content.categories.values()) + 1
 
-        if not self.content.scored(identities):
-            return dict.fromkeys(KINDS.values(), float("nan"))
-        kinds = {kind: name for kind, name in KINDS.items() if kind == "bbox" or self.content.masks}
-        with contextlib.redirect_stdout(io.StringIO()):
-            logging.disable(logging.ERROR)
-            try:
-                metric = CocoMetric(metric=list(kinds))
-                metric._coco_api = self._index()
-                metric.dataset_meta = {"classes": self.classes}
-                metric.img_ids = list(identities)
-                metric.process({}, predictions)
-                found = metric.compute_metrics(metric.results)
-            finally:
-                logging.disable(logging.NOTSET)
-        values = {f"{name}{end}": found.get(f"{kind}_{key}", 0.0)
-                  for kind, name in kinds.items() for key, end in KEYS.items()}
-        nothing = dict.fromkeys(KINDS.values(), float("nan"))
-        return nothing | {name: round(100 * value, 1) for name, value in values.items() if value >= 0}
-
-    def _index(self) -> Any:
+    def _indexed(self) -> Any:
         """The annotations for COCO's tools, with the categories in the order of `classes`."""
-        from mmdet.datasets.api_wrappers import COCO
+        from pycocotools.coco import COCO
 
-        known, fresh = self.content.categories, max(self.content.categories.values()) + 1
         index = COCO()
         index.dataset = {
             "images": [{**image, "file_name": image["file"].name} for image in self.content.images],
             "annotations": [dict(entry) for entry in self.content.entries],
-            "categories": [{"id": known.get(name, fresh + i), "name": name} for i, name in enumerate(self.classes)],
+            "categories": [{"id": self.content.categories.get(name, self._spare + i), "name": name}
+                           for i, name in enumerate(self.classes)],
         }
-        index.createIndex()
-        index.img_ann_map, index.cat_img_map = index.imgToAnns, index.catToImgs
+        with contextlib.redirect_stdout(io.StringIO()):
+            index.createIndex()
         return index
 
 

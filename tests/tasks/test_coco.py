@@ -20,7 +20,7 @@ from aiqvit.families.opening import quantize_model  # noqa: E402
 from aiqvit.interfaces import Bits, Diverged, UserError  # noqa: E402
 from aiqvit.quant.card import sites  # noqa: E402
 from aiqvit.quant.policy import BitPolicy  # noqa: E402
-from tests.detection import ground_truth, small_coco  # noqa: E402
+from tests.detection import ground_truth, scores, small_coco  # noqa: E402
 from tests.models import uniform  # noqa: E402
 
 
@@ -93,16 +93,16 @@ def test_weights_must_be_given_for_real_data_and_fit(task, tmp_path):
 
 def test_ground_truth_fed_back_is_perfect(task):
     files = task._files
-    scores = files.judge([ground_truth(files, identity) for identity in files.ids], files.ids)
-    assert scores["box_ap"] == scores["mask_ap"] == scores["box_ap_75"] == 100
-    assert "box_ap_l" not in scores  # no scene has an object that COCO calls large
+    found = scores(files, [ground_truth(files, identity) for identity in files.ids], files.ids)
+    assert found["box_ap"] == found["mask_ap"] == found["box_ap_75"] == 100
+    assert "box_ap_l" not in found  # no scene has an object that COCO calls large
 
 
 def test_no_prediction_at_all_scores_zero(task):
     files = task._files
     nothing = ground_truth(files, files.ids[0])
     nothing["pred_instances"] = {key: value[:0] for key, value in nothing["pred_instances"].items()}
-    assert files.judge([nothing], files.ids[:1])["mask_ap"] == 0
+    assert scores(files, [nothing], files.ids[:1])["mask_ap"] == 0
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from aiqvit.tasks.weights import load_state  # noqa: E402
 from aiqvit.bench import main as bench  # noqa: E402
 from aiqvit.harness.store.records import Store  # noqa: E402
 from aiqvit.interfaces import UserError  # noqa: E402
-from tests.detection import ground_truth, small_coco  # noqa: E402
+from tests.detection import ground_truth, scores, small_coco  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def perfect(files):
     for prediction in predictions:
         found = prediction["pred_instances"]
         found["labels"] = found["labels"].new_tensor([files.classes.index(names[i]) for i in found["labels"]])
-    return files.judge(predictions, files.ids)
+    return scores(files, predictions, files.ids)
 
 
 def test_files_are_found_with_their_folder_in_front(edited, folder):
@@ -72,9 +72,9 @@ def test_categories_match_by_name_in_any_order(edited):
     files = opened(edited(turned))
     files.fit(5, "w")
     assert files.classes == NAMES and tuple(files.content.categories) == NAMES[::-1]
-    scores = perfect(files)
-    assert scores["box_ap"] == scores["mask_ap"] == 100
-    assert files.judge([ground_truth(files, i) for i in files.ids], files.ids)["box_ap"] < 50  # labels of the file
+    found = perfect(files)
+    assert found["box_ap"] == found["mask_ap"] == 100
+    assert scores(files, [ground_truth(files, i) for i in files.ids], files.ids)["box_ap"] < 50  # labels of the file
 
 
 def test_some_of_the_head_s_classes_are_enough(edited):
@@ -162,7 +162,8 @@ def test_a_limit_may_leave_nothing_to_score(edited, monkeypatch):
     assert not any("nothing to score" in remark for remark in task.notes())
     task.identity(0, 0, 1)
     assert "nothing to score in the 1 images evaluated" in task.notes()[-1]
-    assert math.isnan(task._files.judge([], [1])["box_ap"])
+    nothing = ground_truth(task._files, 1)
+    assert math.isnan(scores(task._files, [nothing], [1])["box_ap"])
 
 
 def test_without_segmentation_there_is_box_ap_only(edited):
@@ -173,5 +174,5 @@ def test_without_segmentation_there_is_box_ap_only(edited):
 
     predictions, root = [], edited(lambda content: None)
     files = opened(edited(masked))
-    scores = files.judge(predictions, files.ids)
-    assert scores["box_ap"] == 100 and math.isnan(scores["mask_ap"]) and "mask_ap_50" not in scores
+    found = scores(files, predictions, files.ids)
+    assert found["box_ap"] == 100 and math.isnan(found["mask_ap"]) and "mask_ap_50" not in found

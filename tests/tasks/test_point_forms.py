@@ -14,7 +14,7 @@ from aiqvit.tasks.shapenetpart import ShapeNetPart
 
 from aiqvit.bench import main as bench
 from aiqvit.harness.store.records import Store
-from aiqvit.interfaces import UserError
+from aiqvit.interfaces import Labelled, UserError
 from tests.points import weights
 
 ROWS = np.arange(36, dtype=np.float32).reshape(6, 6) / 8
@@ -200,7 +200,8 @@ def test_own_categories_have_the_parts_of_their_labels(shapenet, tmp_path):
     points, targets, shapes = next(task.batches(task.val, 4))
     assert points.shape == (4, 24, 8) and points[3, 0, 6:].tolist() == [0, 1]
     logits = torch.zeros(4, 24, 30).scatter_(2, targets[..., None], 1)
-    assert task.judge(logits, shapes, targets) == [1.0] * 4
+    found = task.judge(logits, Labelled([""] * 4, points, (shapes, targets)), None)
+    assert found["iou"].tolist() == [[1.0, 1.0]] * 4 and found["category"].tolist() == [s.label for s in shapes]
     task.load("point_transformer", weights(tmp_path / "w.safetensors", PointSegmenter, 8, 50))  # parts that no file has
     assert task.classes == 50
     with pytest.raises(UserError, match="8 input channels and 29 classes"):

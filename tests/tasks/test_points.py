@@ -11,12 +11,12 @@ from aiqvit.tasks.models.point_transformer import PointTransformer
 from aiqvit.tasks.part_labels import OFFICIAL
 from aiqvit.tasks.point_files import parse, read_points
 from aiqvit.tasks.point_lists import Shape
-from aiqvit.tasks.shapenetpart import ShapeNetPart, shape_iou
+from aiqvit.tasks.shapenetpart import ShapeNetPart, part_ious
 from safetensors.torch import save_file
 
 from aiqvit.bench import main as bench
 from aiqvit.harness.launch.options import choose_methods
-from aiqvit.interfaces import Diverged, UserError
+from aiqvit.interfaces import Diverged, Labelled, Outcomes, UserError
 
 VAL = "train_test_split/shuffled_val_file_list.json"
 
@@ -144,9 +144,9 @@ def test_accuracy_is_over_shapes_and_over_classes():
     task = ModelNet40.__new__(ModelNet40)
     shapes = [Shape(None, label) for label in (0, 0, 0, 2)]
     logits = torch.tensor([[1.0, 0, 0], [0, 0, 1], [3, 0, 0], [0, 0, 1]])
-    numbers = task.judge(logits, shapes, torch.tensor([0, 0, 0, 2]))
-    found = task.summary(shapes, numbers)
-    assert found == {"macc": pytest.approx(100 * (2 / 3 + 1) / 2), "oa": 75.0}  # class 1 does not occur
+    batch = Labelled("abcd", None, (shapes, torch.tensor([0, 0, 0, 2])))
+    found = task.metrics_of(Outcomes(tuple("abcd"), task.judge(logits, batch, None)), 4)
+    assert found["macc"] == pytest.approx(100 * (2 / 3 + 1) / 2) and found["oa"] == 75  # class 1 does not occur
 
 
 def test_an_output_that_is_not_finite_diverges(modelnet, tmp_path):
@@ -245,11 +245,11 @@ def test_iou_on_hand_made_cases():
     cases = [([4, 4, 5, 5], [4, 4, 5, 5], 1.0), ([4, 4, 4, 4], [4, 4, 5, 5], (2 / 4 + 0) / 2),
              ([4, 4], [4, 4], 1.0), ([5, 4], [4, 4], (1 / 2 + 0) / 2)]  # a part in neither counts as 1
     for predicted, target, expected in cases:
-        assert shape_iou(torch.tensor(predicted), torch.tensor(target), (4, 5)) == pytest.approx(expected)
+        assert np.mean(part_ious(torch.tensor(predicted), torch.tensor(target), (4, 5))) == pytest.approx(expected)
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
         predicted, target = torch.randint(30, 36, (2, 9), generator=generator)
-        assert shape_iou(predicted, target, range(30, 36)) == pytest.approx(
+        assert np.mean(part_ious(predicted, target, range(30, 36))) == pytest.approx(
             slow_iou(predicted.tolist(), target.tolist(), range(30, 36)))
 
 
@@ -261,10 +261,11 @@ def test_both_mious_choose_within_the_category():
     logits[:, :, 0] = 9  # the largest logit of all; in category 1 only columns 2 and 3 count
     logits[2, 0, 2], logits[2, 1, 3] = 1, 1
     targets = torch.tensor([[0, 0], [0, 1], [2, 3]])
-    numbers = task.judge(logits, shapes, targets)
-    assert numbers == [1.0, 0.25, 1.0]
-    found = task.summary(shapes, numbers)
-    assert found == {"class_miou": pytest.approx(100 * (0.625 + 1) / 2), "instance_miou": pytest.approx(75.0)}
+    outcomes = Outcomes(("a", "b", "c"), task.judge(logits, Labelled("abc", None, (shapes, targets)), None))
+    assert outcomes.arrays["iou"].mean(1).tolist() == [1.0, 0.25, 1.0]
+    found = task.metrics_of(outcomes, 3)
+    assert found == {"class_miou": pytest.approx(100 * (0.625 + 1) / 2), "instance_miou": pytest.approx(75.0),
+                     "images": 3, "skipped": 0}
 
 
 # training

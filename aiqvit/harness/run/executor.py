@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 from typing import Literal
 
+from aiqvit.evaluation import Teacher
 from aiqvit.harness.identity.spec import Run
 from aiqvit.harness.run import runner
 from aiqvit.harness.run.memory import keep_freed_memory
@@ -44,6 +47,7 @@ class Executor:
     def __init__(self, task: Task, store: Store, device: str, batch_size: int, weights: str | None) -> None:
         self.task, self.store, self.device, self.batch_size, self.weights = task, store, device, batch_size, weights
         self._subject: Subject | None = None
+        self._teacher: Teacher | None = None  # of that model
         keep_freed_memory()
 
     def __call__(self, item: Run, fp32: dict | None, redo: Redo, wait: bool,
@@ -70,7 +74,8 @@ class Executor:
         if subject.checksum != item.spec.weights:
             raise UserError(f"the weights of {item.spec.model} changed since the command began: start it again")
         models = self.store.models if item.keep else None
-        record = runner.run(item, self.task, subject, self.device, self.batch_size, fp32, checkpoint, models)
+        record = runner.run(item, self.task, subject, self.device, self.batch_size, fp32, checkpoint, models,
+                            self._teacher, partial(self.store.write_outcomes, item.spec.id))
         if item.reference:
             record["fp32"] = record["metrics"]
         record = _sealed(item, record)
@@ -84,6 +89,7 @@ class Executor:
         """The model with its weights."""
         if self._subject is None or self._subject.name != model:
             self._subject = self.task.load(model, self.weights)
+            self._teacher = Teacher(deepcopy(self._subject.model))
         return self._subject
 
 

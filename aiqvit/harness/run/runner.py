@@ -6,6 +6,7 @@ import random
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -16,13 +17,14 @@ import torch
 
 from aiqvit.deploy.info import Info, attach
 from aiqvit.deploy.pack import save_model
+from aiqvit.evaluation import Teacher
 from aiqvit.families.opening import unit_names
 from aiqvit.harness.identity.manifest import manifest, versions
 from aiqvit.harness.identity.spec import Run
 from aiqvit.harness.run.memory import peak, reset_peak
 from aiqvit.harness.run.progress import progress
 from aiqvit.harness.store.records import MODEL, Record, plain
-from aiqvit.interfaces import Bits, Checkpoint, Job, Subject, Task, UserError
+from aiqvit.interfaces import Bits, Checkpoint, Job, Outcomes, Subject, Task, UserError
 from aiqvit.io.escape import line
 from aiqvit.quant.coverage import coverage, require
 from aiqvit.samples import Batch, samples_in
@@ -31,25 +33,32 @@ LONG = 50_000  # characters of a message or a traceback that are kept
 
 
 def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, fp32: dict | None = None,
-        checkpoint: Checkpoint | None = None, models: Path | None = None) -> Record:
+        checkpoint: Checkpoint | None = None, models: Path | None = None, teacher: Teacher | None = None,
+        keep: Callable[[Outcomes], str] | None = None) -> Record:
     """Execute one run and return its record; what goes wrong in the method makes a record with status `failed`.
 
-    `fp32` are the metrics of the unquantized model; what `checkpoint` has is not done again. The quantized model goes
-    to the folder `models`, where one is given. Raises `UserError` for what is wrong with the data.
+    `fp32` are the metrics of the unquantized model, `teacher` is that model, and what `checkpoint` has is not done
+    again. The quantized model goes to the folder `models`, where one is given; `keep` stores what it said of each
+    sample and returns the digest. Raises `UserError` for what is wrong with the data.
     """
     use_threads(item)
     record = empty_record(item, fp32, manifest(device) | {"batch_size": batch_size, "weights": list(subject.notes)})
     reset_peak(device)
+    teacher = teacher or Teacher(subject.model)
     try:
         model, info = quantized(item, task, subject, device, record, checkpoint or Checkpoint())
         start = time.monotonic()
-        record["metrics"] = task.evaluate(
-            model, subject, limit=item.spec.limit, batch_size=batch_size, device=device, progress=progress
-        )
+        if item.reference:
+            teacher.model = model
+        said = task.outcomes(model, subject, limit=item.spec.limit, batch_size=batch_size, device=device,
+                             progress=progress, teacher=teacher)
+        record["metrics"] = task.metrics_of(said, len(task.chosen(item.spec.limit)))
         record["times"]["evaluate"] = round(time.monotonic() - start, 2)
         _check_unchanged(item, task)
         if models and not item.reference:
             save_model(attach(model, info), models / f"{item.spec.id}{MODEL}")
+        if keep:
+            record["outcomes"] = keep(said)
         record["status"] = "done"
         if task.pictures and not item.reference:
             _draw(item, task, model, subject, device)

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from aiqvit.harness.store import outcomes
 from aiqvit.harness.store.schema import FORMAT, checksum
 from aiqvit.harness.store.trust import fault, revived
-from aiqvit.interfaces import UserError
+from aiqvit.interfaces import Outcomes, UserError
 from aiqvit.io.escape import line
 from aiqvit.io.files import own_folder, write_text
 from aiqvit.io.structure import parse_json
@@ -25,11 +26,15 @@ MODEL = ".safetensors"  # suffix of a quantized model that is kept
 
 
 class Store:
-    """`<out>/runs/<run id>.json`; `<out>/partial` holds what is not finished, `<out>/models` models that are kept."""
+    """`<out>/runs/<run id>.json`, and what its model said in `<out>/outcomes/<run id>.npz`.
+
+    `<out>/partial` holds what is not finished, `<out>/models` models that are kept.
+    """
 
     def __init__(self, out: str | Path) -> None:
         """Nothing is created before the first write."""
-        self.folder, self.partial, self.models = (Path(out) / name for name in ("runs", "partial", "models"))
+        self.folder, self.said, self.partial, self.models = (
+            Path(out) / name for name in ("runs", "outcomes", "partial", "models"))
 
     def check(self) -> None:
         """Raise `UserError` when the folder, or one that it is to be made in, is something else. Creates nothing."""
@@ -39,7 +44,7 @@ class Store:
 
     def prepare(self) -> None:
         """Make the folder and check that it can be written, before hours of work. Raises `UserError` if not."""
-        for folder in (self.folder, self.partial, self.models):
+        for folder in (self.folder, self.said, self.partial, self.models):
             own_folder(folder.parent, folder.name)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -80,6 +85,25 @@ class Store:
     def units(self, run: str) -> int:
         """How many units an unfinished run has done."""
         return len(list((self.partial / run).glob(f"*{UNIT}")))
+
+    def outcomes(self, record: Record) -> Outcomes | None:
+        """What the model of a run said of each sample; None of an older record, which has kept nothing of it.
+
+        Raises `UserError` for a file that is not there or not the one that the record names.
+        """
+        digest = record.get("outcomes")
+        return outcomes.read(self.said / f"{record['id']}{outcomes.SUFFIX}", digest) if digest else None
+
+    def write_outcomes(self, run: str, found: Outcomes) -> str:
+        """Write what the model of a run said, before its record, which is to have the digest that is returned.
+
+        It is empty where they cannot be written: the record is worth more.
+        """
+        try:
+            return outcomes.write(self.said / f"{run}{outcomes.SUFFIX}", found)
+        except UserError as error:
+            print(line(f"aiqvit: {error}; the record of {run} goes without outcomes"), file=sys.stderr)
+            return ""
 
     def write(self, record: Record) -> None:
         """Write a record of `sealed` atomically. Raises `UserError` when the folder cannot be written.

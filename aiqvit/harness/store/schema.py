@@ -27,7 +27,9 @@ def _percent(metrics: dict[str, Any]) -> dict[str, Any]:
         number = float(value)
         if name in COUNTS and (not isinstance(value, int) or value < 0):
             raise ValueError(f"{name} is {value}: expected a number of samples")
-        if name not in COUNTS and not (math.isnan(number) or 0 <= number <= 100):
+        if name in NATS and not (math.isnan(number) or number >= 0):
+            raise ValueError(f"{name} is {value}: expected nats, at least 0")
+        if name not in (*COUNTS, *NATS) and not (math.isnan(number) or 0 <= number <= 100):
             raise ValueError(f"{name} is {value}: expected percent, from 0 to 100")
     return metrics
 
@@ -39,6 +41,7 @@ def _short(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 COUNTS = ("images", "skipped")  # metrics that are no percentages
+NATS = ("kl",)  # neither
 Name = Annotated[str, StringConstraints(max_length=200), AfterValidator(_printable)]
 Text = Annotated[str, StringConstraints(max_length=5_000)]
 Long = Annotated[str, StringConstraints(max_length=100_000)]
@@ -165,6 +168,7 @@ class Schema(TypedDict):
     range_images: NotRequired[Count]
     coverage: NotRequired[Covered]
     times: Annotated[dict[Name, Amount], Len(0, 64)]
+    outcomes: NotRequired[Digest]  # SHA-256 of the file of outcomes beside it
     peak_mib: NotRequired[Annotated[dict[Name, Amount], Len(0, 64)]]
     log: Annotated[list[Unit], Len(0, 5_000)]
     scheme: Annotated[list[Sites], Len(0, 2_000)]
