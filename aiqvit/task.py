@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # listing names and printing help must not import torch
     from pathlib import Path
 
     import numpy as np
+    from PIL.Image import Image
     from torch import nn
 
     from aiqvit.evaluation import Teacher
@@ -207,3 +208,10 @@ class Task(ABC):
     def draw(self, model: nn.Module, subject: Subject, folder: Path, count: int, device: str) -> None:
         """Write pictures of `count` samples to `folder`: predictions of the subject's model and of this one."""
         raise UserError(f"the task {self.name!r} draws no pictures")
+
+    def picture(self, said: Sequence[Outcomes]) -> Image:
+        """A sample that was evaluated, with what each of some runs said of it where that can be drawn, side by side.
+
+        `said` are outcomes of that one sample. Raises `UserError` where samples are no pictures or it is not there.
+        """
+        raise UserError(f"the task {self.name!r} has no pictures of its samples")

@@ -15,6 +15,7 @@ from aiqvit.tasks.detection.precision import average_precision
 from aiqvit.tasks.mini import check_home
 from aiqvit.tasks.texts import expanded
 from aiqvit.tasks.weights import checksum, load_state, read_checkpoint
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from aiqvit.interfaces import DataIdentity, Diverged, Labelled, Outcomes, Subject, Task, UserError
@@ -205,6 +206,16 @@ class Coco(Task):
         for i, pair in zip(chosen, zip(*both, strict=True), strict=True):
             path = self._files.val[i]
             side_by_side(path, pair, self._files.classes).save(folder / file_name(f"{path.stem}.png"))
+
+    def picture(self, said: Sequence[Outcomes]) -> Image:
+        """See `Task`: boxes with classes and scores, of the first run on the left."""
+        from aiqvit.tasks.detection.pictures import boxes_side_by_side
+
+        wanted = said[0].samples[0]
+        index = next((i for i in range(self.val_images) if self._files.name(i) == wanted), None)
+        if index is None:
+            raise UserError(f"there is no {wanted!r} in the data: name the folder that the runs were evaluated on")
+        return boxes_side_by_side(self._files.val[index], [outcomes.arrays for outcomes in said], self._files.classes)
 
     def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
         """See `Task`: the whole annotations file counts, of the pictures those that are read."""

@@ -20,8 +20,10 @@ from aiqvit.tasks.folders import Sample
 from aiqvit.tasks.images import Loader
 from aiqvit.tasks.layout import find as find_layout
 from aiqvit.tasks.mini import check_home
+from aiqvit.tasks.pictures import read_rgb
 from aiqvit.tasks.timm_models import PAPER, TAGS, check_timm_name, fitted
 from aiqvit.tasks.weights import checksum, hub_file, load_state, read_checkpoint
+from PIL.Image import Image
 from timm.data import resolve_data_config
 from torch import nn
 
@@ -218,6 +220,14 @@ class ImageNet(Task):
         side = 64 if self.mini else None
         size = (3, side, side) if side else resolve_data_config({}, model=subject.model)["input_size"]
         return torch.zeros(1, *size)
+
+    def picture(self, said: Sequence[Outcomes]) -> Image:
+        """See `Task`."""
+        wanted = said[0].samples[0]
+        path = next((path for path, _ in self._val if self._layout.ignored.name(path) == wanted), None)
+        if path is None:
+            raise UserError(f"there is no {wanted!r} in the data: name the folder that the runs were evaluated on")
+        return read_rgb(path)
 
     def fingerprint(self) -> dict[str, Any]:
         """`train` and `val` counts, `skipped`: broken files met so far, `why` the first is; `ignored`, `notes`."""

@@ -9,7 +9,7 @@ import numpy as np
 from aiqvit.interfaces import UserError
 
 DRAWS = 2000
-BLOCK = 2**24  # counts at once: 2,000 draws of 50,000 samples go in seven blocks
+BLOCK = 2**22  # counts at once: 2,000 draws of 50,000 samples go in 24 blocks
 
 
 def resamples(samples: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
@@ -27,7 +27,8 @@ def scores(score: Callable[[np.ndarray], Mapping[str, np.ndarray]], samples: int
     rows, found = _rows(samples, draws, seed), []
     step = max(1, BLOCK // samples)
     for start in range(0, draws, step):
-        found.append(score(np.stack([next(rows) for _ in range(min(step, draws - start))])))
+        block = np.stack([next(rows) for _ in range(min(step, draws - start))])
+        found.append(score(block.astype(float)))
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from aiqvit.tasks.pictures import read_rgb
 from PIL import Image
@@ -23,6 +24,26 @@ def side_by_side(path: Path, predictions: Sequence[dict[str, Any]], classes: Seq
     pixels = pil_to_tensor(read_rgb(path))  # (3, H, W)
     zoom = -(-LEAST // min(pixels.shape[1:]))  # rounded up
     return to_pil_image(torch.cat([drawn(pixels, prediction, classes, zoom) for prediction in predictions], 2))
+
+
+def boxes_side_by_side(path: Path, said: Sequence[Mapping[str, np.ndarray]], classes: Sequence[str]) -> Image.Image:
+    """The image once for each run, with the boxes, classes and scores in its outcomes."""
+    pixels = pil_to_tensor(read_rgb(path))  # (3, H, W)
+    zoom = -(-LEAST // min(pixels.shape[1:]))  # rounded up
+    return to_pil_image(torch.cat([boxed(enlarged(pixels, zoom), arrays, classes, zoom) for arrays in said], 2))
+
+
+def boxed(pixels: Tensor, arrays: Mapping[str, np.ndarray], classes: Sequence[str], zoom: int) -> Tensor:
+    """An image (3, H, W) uint8 with the boxes of `aiqvit.tasks.detection.matching`, of pixels that were `zoom` times
+    as large."""
+    rows = np.flatnonzero(arrays["score"] >= SHOWN)
+    if not len(rows):
+        return pixels
+    labels = [int(label) for label in arrays["category"][rows]]
+    names = [classes[label] if label < len(classes) else f"class {label}" for label in labels]
+    texts = [f"{name} {100 * score:.0f}" for name, score in zip(names, arrays["score"][rows].tolist(), strict=True)]
+    colours = [COLOURS[label % len(COLOURS)] for label in labels]
+    return draw_bounding_boxes(pixels, zoom * torch.from_numpy(arrays["box"][rows]), texts, colors=colours)
 
 
 def drawn(pixels: Tensor, prediction: dict[str, Any], classes: Sequence[str], zoom: int) -> Tensor:

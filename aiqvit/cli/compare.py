@@ -1,0 +1,72 @@
+"""Two methods on the same samples: `aiqvit compare RUN RUN`. See `docs/statistics.md`.
+
+Exit codes: 0 compared, 1 something failed, 2 the input was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+from annotated_types import Interval
+
+from aiqvit.bounds import Count, Seed, Whole
+from aiqvit.guard import Parser, guarded, number, path
+from aiqvit.interfaces import UserError
+
+Level = Annotated[float, Interval(ge=0.5, le=0.9999)]
+Draws = Annotated[int, Interval(ge=100, le=100_000)]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = Parser(prog="aiqvit compare", description="Compare two methods on the same samples. RUN is a record's file, a "
+               "run id, the start or the end of one, or a glob that matches several seeds of one method.")
+    add = p.add_argument
+    add("ours", type=path, metavar="RUN")
+    add("theirs", type=path, metavar="RUN")
+    add("results", nargs="*", type=path, default=["results"], metavar="RESULTS",
+        help="folders to look for runs in, at any depth (default: %(default)s)")
+    add("--level", type=number(Level), default=0.95, help="of the intervals (default: %(default)s)")
+    add("--draws", type=number(Draws), default=2000, help="of the bootstrap (default: %(default)s)")
+    add("--seed", type=number(Seed), default=0, help="of the bootstrap (default: %(default)s)")
+    add("--limit", type=number(Whole), default=10, help="changed samples that are listed (default: %(default)s)")
+    add("--save-images", type=path, metavar="DIR", help="write pictures of changed samples there")
+    add("--images", type=number(Count), default=10, help="how many pictures (default: %(default)s)")
+    add("--data", type=path, help="where their data is, or mini (default: as in aiqvit bench)")
+    return p
+
+
+def run(argv: Sequence[str]) -> int:
+    """Compare, print; returns the exit code."""
+    args = parser().parse_args(argv)
+    from aiqvit.cli import comparing, sampled
+    from aiqvit.cli.finding import find
+    from aiqvit.io.escape import terminal
+
+    ours, theirs = (sampled.Cell(find(text, args.results)) for text in (args.ours, args.theirs))
+    sampled.check(ours, theirs)
+    for text in (*comparing.heading(ours, theirs), *comparing.table(ours, theirs, args)):
+        print(terminal(text))
+    both = comparing.changed(ours, theirs)
+    for text in comparing.listed(both, len(ours.runs) == len(theirs.runs) == 1, args.limit) if both else ():
+        print(terminal(text))
+    if args.save_images:
+        from aiqvit.cli.showing import save
+
+        if not both:
+            raise UserError("--save-images: without outcomes nobody knows which samples changed; run them again")
+        print(save(ours.spec, both.said, both.found[: args.images], args.save_images, args.data))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return guarded(lambda: run(arguments), arguments=arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Which runs `aiqvit compare` means: a file, an id, the start or the end of one, or a glob."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from aiqvit.harness.store.records import Record, Store
+from aiqvit.interfaces import UserError
+from aiqvit.io.text import missing
+from aiqvit.report.cells import DRAWN
+
+NAMED = 3  # ids that a message gives
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A record and the folder that it is from."""
+
+    record: Record
+    store: Store
+
+    @property
+    def id(self) -> str:
+        """Of the run."""
+        return self.record["id"]
+
+
+def find(text: str, folders: Sequence[str]) -> list[Kept]:
+    """The runs of one cell that a text means, by seed; `folders` are searched at any depth.
+
+    Raises `UserError` for no run, for several cells, and for a run that failed.
+    """
+    paths = [Path(text)] if Path(text).is_file() else _matching(text, folders)
+    found = {kept.id: kept for kept in map(_read, reversed(paths))}
+    runs = sorted(found.values(), key=lambda kept: (kept.record["spec"]["seed"], kept.id))
+    if failed := [kept for kept in runs if kept.record["status"] != "done"]:
+        raise UserError(f"the run {failed[0].id!r} failed, so there is nothing to compare: run it again")
+    cells = {_cell(kept): kept.id for kept in reversed(runs)}
+    if len(cells) > 1:
+        raise UserError(f"{text!r} means runs that differ in more than their seed: {_some(cells.values())}; give a "
+                        "whole id, or a glob that matches the seeds of one of them")
+    return runs
+
+
+def record_folders(folders: Iterable[str]) -> list[Path]:
+    """Folders of records, as `runs/*.json` below these or as one of these. Raises `UserError` for one that is not
+    there."""
+    found: dict[Path, None] = {}
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise UserError(f"{missing('results folder', folder)} (aiqvit.bench --out makes it)")
+        inside = [place for place in (folder, *sorted(folder.rglob("runs"))) if any(place.glob("*.json"))]
+        found |= dict.fromkeys(inside)
+    return list(found)
+
+
+def _matching(text: str, folders: Sequence[str]) -> list[Path]:
+    paths = [path for folder in record_folders(folders) for path in sorted(folder.glob("*.json"))]
+    ids = [path.stem for path in paths]
+    exact = [path for path in paths if path.stem == text]
+    if found := exact or [path for path in paths if text and _means(text, path.stem)]:
+        return found
+    # a part of an id is little of it
+    near = get_close_matches(text.strip("*"), ids, n=NAMED, cutoff=0.1)
+    hint = f": did you mean {_some(near)}?" if near else f": there are {len(set(ids))} in {', '.join(folders)}"
+    raise UserError(f"no run {text!r}{hint}")
+
+
+def _means(text: str, run: str) -> bool:
+    return fnmatchcase(run, text) if set("*?[") & set(text) else run.startswith(text) or run.endswith(text)
+
+
+def _read(path: Path) -> Kept:
+    out = path.parent.parent if path.parent.name == "runs" else path.parent
+    store = Store(out)
+    store.folder = path.parent
+    record = store.read(path.stem)
+    if not record:
+        raise UserError(f"{str(path)!r} is no record that can be used")
+    return Kept(record, store)
+
+
+def _cell(kept: Kept) -> str:
+    return json.dumps({k: v for k, v in kept.record["spec"].items() if k not in DRAWN}, sort_keys=True)
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(map(repr, names[:NAMED])) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -1,0 +1,79 @@
+"""What is known of the metrics of a cell's runs, and whether two cells were measured on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from aiqvit.cli.finding import Kept
+from aiqvit.harness.store.schema import COUNTS
+from aiqvit.interfaces import Outcomes, Task, UserError
+from aiqvit.registry import TASKS
+from aiqvit.stats.measured import Measured, measured
+from aiqvit.stats.resamples import scores
+
+
+@dataclass
+class Cell:
+    """The runs of one method, one a seed, with what they said; `outcomes` has None for a run that kept nothing."""
+
+    runs: Sequence[Kept]
+    outcomes: list[Outcomes | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Raises `UserError` for outcomes that are not there or were changed."""
+        self.outcomes = [kept.store.outcomes(kept.record) for kept in self.runs]
+
+    @property
+    def spec(self) -> dict:
+        """Of the first run; the others differ in what is drawn only."""
+        return self.runs[0].record["spec"]
+
+    def metrics(self) -> list[str]:
+        """Those that all runs have, in the order of the records."""
+        first, *others = (kept.record["metrics"] for kept in self.runs)
+        return [name for name in first if name not in COUNTS and all(name in other for other in others)]
+
+    def measured(self, draws: int, seed: int) -> list[dict[str, Measured]]:
+        """Of each run every metric."""
+        return [self._of(kept, outcomes, draws, seed) for kept, outcomes in zip(self.runs, self.outcomes, strict=True)]
+
+    def _of(self, kept: Kept, outcomes: Outcomes | None, draws: int, seed: int) -> dict[str, Measured]:
+        task, metrics = task_of(self.spec["task"]), kept.record["metrics"]
+        drawn = scores(lambda weights: task.score(outcomes, weights), len(outcomes.samples), draws,
+                       seed) if outcomes else None
+        values = {name: value for name, value in metrics.items() if name not in COUNTS}
+        return measured(kept.record["spec"]["seed"], values, task.counted, metrics["images"], drawn, draws)
+
+
+def task_of(label: str) -> type[Task]:
+    """The class of a label, `imagenet-mini` of the task `imagenet`. Raises `UserError` where it is not here."""
+    name = next((n for n in TASKS.names() if label == n or label.startswith(f"{n}-")), label)
+    return TASKS.get(name)
+
+
+def check(ours: Cell, theirs: Cell) -> None:
+    """Raise `UserError` where two cells were not measured on the same samples in the same order, naming the first."""
+    first, second = ours.runs[0], theirs.runs[0]
+    if both := {kept.id for kept in ours.runs} & {kept.id for kept in theirs.runs}:
+        raise UserError(f"{min(both)!r} is on both sides: name two runs")
+    if ours.spec["data"] != theirs.spec["data"]:
+        raise UserError(f"{first.id!r} was evaluated on other data than {second.id!r} (their digests are "
+                        f"{ours.spec['data'][:12]} and {theirs.spec['data'][:12]}): only runs on the same samples "
+                        "compare")
+    known = [(kept, outcomes) for cell in (ours, theirs)
+             for kept, outcomes in zip(cell.runs, cell.outcomes, strict=True) if outcomes]
+    for kept, outcomes in known[1:]:
+        _check_samples(known[0][0].id, known[0][1], kept.id, outcomes)
+
+
+def _check_samples(one: str, ours: Outcomes, other: str, theirs: Outcomes) -> None:
+    if ours.samples == theirs.samples:
+        return
+    pairs = zip(ours.samples, theirs.samples, strict=False)
+    at = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
+    if at is None:
+        raise UserError(f"{one!r} has {len(ours.samples)} samples and {other!r} {len(theirs.samples)}: only runs on "
+                        "the same samples compare")
+    raise UserError(f"sample {at + 1} is {ours.samples[at]!r} in {one!r} and {theirs.samples[at]!r} in {other!r}: only "
+                    "runs on the same samples in the same order compare")

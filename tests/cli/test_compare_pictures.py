@@ -1,0 +1,68 @@
+"""`aiqvit compare --save-images`: pictures of the embedded data's samples that changed."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aiqvit.cli.main import main
+from aiqvit.cli.showing import captioned
+from aiqvit.harness.store.records import Store, sealed
+from aiqvit.interfaces import Outcomes
+from aiqvit.registry import TASKS
+from tests.report.make_records import record
+
+
+def keep(folder, method, task, names, arrays, data):
+    """A run on the first of the embedded samples; returns its id."""
+    metrics = dict.fromkeys(task.metrics, 50.0)
+    made = record(method, "mini_vit", metrics, task=task.label, limit=len(names), val=task.val_images, data=data)
+    digest = Store(folder).write_outcomes(made["id"], Outcomes(tuple(names), arrays))
+    Store(folder).write(sealed({**made, "outcomes": digest}))
+    return made["id"]
+
+
+def test_pictures_of_what_changed_have_their_names_and_classes(tmp_path, capsys):
+    task = TASKS.get("imagenet")("mini")
+    data = task.identity(0, 0, 4).data
+    names = [task._layout.ignored.name(task._val[i][0]) for i in task.chosen(4)]
+    runs = [keep(tmp_path, method, task, names, {"label": np.zeros(4, int), "top5": np.array([[c], [0], [c], [c]])},
+                 data) for method, c in (("minmax", 0), ("repqvit", 1))]
+    pictures = tmp_path / "pictures"
+    assert main(["compare", *runs, str(tmp_path), "--save-images", str(pictures), "--images", "2"]) == 0
+    assert "2 pictures in" in capsys.readouterr().out
+    found = sorted(pictures.iterdir())
+    assert [path.suffix for path in found] == [".png", ".png"] and found[0].name.startswith("01-")
+    assert Image.open(found[0]).width >= 400
+
+
+def test_data_that_the_runs_were_not_evaluated_on_is_refused(tmp_path, capsys):
+    task = TASKS.get("imagenet")("mini")
+    runs = [keep(tmp_path, method, task, ["x.png"], {"label": np.zeros(1, int), "top5": np.array([[c]])}, "d")
+            for method, c in (("minmax", 0), ("repqvit", 1))]
+    assert main(["compare", *runs, str(tmp_path), "--save-images", str(tmp_path / "p")]) == 2
+    assert "is not what the runs were evaluated on" in capsys.readouterr().err and not (tmp_path / "p").exists()
+
+
+def test_boxes_of_both_runs_are_drawn_side_by_side():
+    pytest.importorskip("mmdet")
+    task = TASKS.get("coco")("mini")
+    name = task._files.name(0)
+    boxes = [Outcomes((name,), {"box": np.array(box, np.float32).reshape(-1, 4), "score": np.ones(len(box)),
+                                "category": np.zeros(len(box), int)}) for box in ([], [[10, 10, 60, 60]])]
+    left, right = np.split(np.asarray(task.picture(boxes)), 2, axis=1)
+    assert left.shape == right.shape and (left != right).any()
+    plain = np.asarray(task.picture(boxes[:1]))
+    assert (left == plain).all() and (right != plain).any(-1).mean() < 0.1  # the outline and the text
+
+
+def test_text_stands_under_a_picture_that_is_enlarged():
+    made = captioned(Image.new("RGB", (50, 40), "red"), ["a.png: class 1", "first: class 2"])
+    assert made.width >= 400 and made.height > 320
+    pixels = np.asarray(made)
+    assert (pixels[:320, :400] == (255, 0, 0)).all() and (pixels[320:] < 100).all(-1).any()
+
+
+def test_a_task_without_pictures_says_so():
+    task = TASKS.get("modelnet40")("mini")
+    with pytest.raises(ValueError, match="'modelnet40' has no pictures of its samples"):
+        task.picture([Outcomes(("x",), {})])
