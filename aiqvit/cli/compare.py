@@ -12,10 +12,11 @@ from typing import Annotated
 
 from annotated_types import Interval
 
-from aiqvit.bounds import Count, Seed, Whole
+from aiqvit.bounds import Seed, Whole
 from aiqvit.guard import Parser, guarded, number, path
 from aiqvit.interfaces import UserError
 
+PICTURES = 10
 Level = Annotated[float, Interval(ge=0.5, le=0.9999)]
 Draws = Annotated[int, Interval(ge=100, le=100_000)]
 
@@ -25,16 +26,15 @@ def parser() -> argparse.ArgumentParser:
     p = Parser(prog="aiqvit compare", description="Compare two methods on the same samples. RUN is a record's file, a "
                "run id, the start or the end of one, or a glob that matches several seeds of one method.")
     add = p.add_argument
-    add("ours", type=path, metavar="RUN")
-    add("theirs", type=path, metavar="RUN")
+    add("ours", type=path, metavar="RUN", help="the first, from which the other is subtracted")
+    add("theirs", type=path, metavar="RUN", help="the second")
     add("results", nargs="*", type=path, default=["results"], metavar="RESULTS",
-        help="folders to look for runs in, at any depth (default: %(default)s)")
+        help="folders to look for runs in, at any depth (default: results)")
     add("--level", type=number(Level), default=0.95, help="of the intervals (default: %(default)s)")
     add("--draws", type=number(Draws), default=2000, help="of the bootstrap (default: %(default)s)")
     add("--seed", type=number(Seed), default=0, help="of the bootstrap (default: %(default)s)")
     add("--limit", type=number(Whole), default=10, help="changed samples that are listed (default: %(default)s)")
-    add("--save-images", type=path, metavar="DIR", help="write pictures of changed samples there")
-    add("--images", type=number(Count), default=10, help="how many pictures (default: %(default)s)")
+    add("--save-images", type=path, metavar="DIR", help=f"write pictures of {PICTURES} changed samples there")
     add("--data", type=path, help="where their data is, or mini (default: as in aiqvit bench)")
     return p
 
@@ -58,7 +58,7 @@ def run(argv: Sequence[str]) -> int:
 
         if not both:
             raise UserError("--save-images: without outcomes nobody knows which samples changed; run them again")
-        print(save(ours.spec, both.said, both.found[: args.images], args.save_images, args.data))
+        print(save(ours.spec, both.said, both.found[:PICTURES], args.save_images, args.data))
     return 0
 
 

@@ -14,6 +14,7 @@ from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.schema import NATS
 from aiqvit.interfaces import Outcomes, UserError
 from aiqvit.report.labels import label
+from aiqvit.report.numbers import UNDEFINED
 from aiqvit.stats.intervals import Interval, distinguishable, of_difference, of_metric
 from aiqvit.stats.mcnemar import mcnemar
 
@@ -41,7 +42,7 @@ def table(ours: Cell, theirs: Cell, args: Namespace) -> Iterator[str]:
     if not names:
         raise UserError(f"{ours.runs[0].id!r} and {theirs.runs[0].id!r} have no metric in common")
     first, second = (cell.measured(args.draws, args.seed) for cell in (ours, theirs))
-    samples = ours.runs[0].record["metrics"]["images"]
+    samples = ours.runs[0].record["metrics"].get("images", "?")
     yield f"{samples} samples, {100 * args.level:g} % intervals"
     rows = [("metric", "first", "second", "first - second", "covers", "")]
     for name in names:
@@ -100,6 +101,8 @@ def listed(both: Changed, single: bool, limit: int) -> Iterator[str]:
 
 
 def _shown(interval: Interval, metric: str, sign: str = "") -> str:
+    if math.isnan(interval.value):
+        return UNDEFINED
     digits = 4 if metric in NATS else 2
     value = f"{interval.value:{sign}.{digits}f}"
     if math.isnan(interval.low):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from aiqvit.cli.finding import Kept
 from aiqvit.harness.store.schema import COUNTS
 from aiqvit.interfaces import Outcomes, Task, UserError
+from aiqvit.io.escape import line
 from aiqvit.registry import TASKS
 from aiqvit.stats.measured import Measured, measured
 from aiqvit.stats.resamples import scores
@@ -40,10 +41,14 @@ class Cell:
 
     def _of(self, kept: Kept, outcomes: Outcomes | None, draws: int, seed: int) -> dict[str, Measured]:
         task, metrics = task_of(self.spec["task"]), kept.record["metrics"]
-        drawn = scores(lambda weights: task.score(outcomes, weights), len(outcomes.samples), draws,
-                       seed) if outcomes else None
         values = {name: value for name, value in metrics.items() if name not in COUNTS}
-        return measured(kept.record["spec"]["seed"], values, task.counted, metrics["images"], drawn, draws)
+        try:
+            drawn = scores(lambda weights: task.score(outcomes, weights), len(outcomes.samples), draws,
+                           seed) if outcomes else None
+        except (KeyError, IndexError, TypeError, ValueError) as error:  # as of another version of the task
+            raise UserError(f"the outcomes of {kept.id!r} are not what the task {task.name!r} scores "
+                            f"({line(str(error))[:100]}): run it again with --force") from error
+        return measured(kept.record["spec"]["seed"], values, task.counted, metrics.get("images", 0), drawn, draws)
 
 
 def task_of(label: str) -> type[Task]:

@@ -131,6 +131,15 @@ def test_outcomes_that_are_not_those_of_the_record_are_refused(out, capsys, harm
     assert ("is not there" if harm == "gone" else "was changed after it was written") in text
 
 
+def test_outcomes_that_the_task_cannot_score_are_refused(out, capsys):
+    first = keep(out, "brecq", wrong(0))
+    made = record("qdrop", "deit_tiny", {"top1": 50.0}, limit=N)
+    digest = Store(out).write_outcomes(made["id"], Outcomes(NAMES, {"label": LABEL}))
+    write_sealed(out, {**made, "outcomes": digest})
+    code, text = compared(capsys, first, made["id"])
+    assert code == 2 and f"the outcomes of {made['id']!r} are not what the task 'imagenet' scores" in text
+
+
 def test_older_records_are_compared_by_their_sums(out, capsys):
     first = keep(out, "brecq", wrong(*range(20)))
     old = of_before(record("qdrop", "deit_tiny", {"top1": 95.0, "top5": 100.0}, limit=N), "QDrop")
@@ -169,6 +178,13 @@ def test_shapes_are_compared_by_their_own_metric(out, capsys):
     text = compared(capsys, "*brecq*", "*qdrop*")[1]
     assert "2 samples changed: 1 worse, 1 better" in text
     assert "c (worse); first: class_miou 70.0; second: class_miou 20.0" in text.splitlines()[-2]
+
+
+def test_a_metric_that_nothing_defines_has_no_number(out, capsys):
+    for method in ("brecq", "qdrop"):
+        write(out, record(method, "mask_rcnn_swin_tiny", {"box_ap": 40.0, "mask_ap": float("nan")}, task="coco"))
+    text = compared(capsys, "*brecq*", "*qdrop*")[1]
+    assert next(row for row in text.splitlines() if row.startswith("mask_ap")).split()[1:4] == ["-", "-", "-"]
 
 
 def test_flags_are_checked(out, capsys):

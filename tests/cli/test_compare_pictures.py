@@ -28,10 +28,10 @@ def test_pictures_of_what_changed_have_their_names_and_classes(tmp_path, capsys)
     runs = [keep(tmp_path, method, task, names, {"label": np.zeros(4, int), "top5": np.array([[c], [0], [c], [c]])},
                  data) for method, c in (("minmax", 0), ("repqvit", 1))]
     pictures = tmp_path / "pictures"
-    assert main(["compare", *runs, str(tmp_path), "--save-images", str(pictures), "--images", "2"]) == 0
-    assert "2 pictures in" in capsys.readouterr().out
+    assert main(["compare", *runs, str(tmp_path), "--save-images", str(pictures)]) == 0
+    assert "3 pictures in" in capsys.readouterr().out
     found = sorted(pictures.iterdir())
-    assert [path.suffix for path in found] == [".png", ".png"] and found[0].name.startswith("01-")
+    assert [path.suffix for path in found] == 3 * [".png"] and found[0].name.startswith("01-")
     assert Image.open(found[0]).width >= 400
 
 
