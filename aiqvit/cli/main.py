@@ -14,6 +14,7 @@ COMMANDS = {  # name -> module with `main(argv)`, what it does
     "bench": ("aiqvit.bench", "compare methods, one table a task"),
     "quantize": ("aiqvit.cli.quantize", "quantize one model: a packed file, an ONNX file, or both"),
     "evaluate": ("aiqvit.cli.evaluate", "measure a saved model on a data folder"),
+    "judge": ("aiqvit.cli.judge", "compare settings on training samples, to choose among them"),
     "tables": ("aiqvit.tables", "the paper's tables from records"),
     "figures": ("aiqvit.figures", "figures from records"),
     "report": ("aiqvit.report.__main__", "one page with everything"),
