@@ -34,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
         help="pictures to calibrate on, instead of the data folder's train (imagenet)")
     add("--transform", metavar="KEY=VALUE,...", help="mean, std, crop, size, interpolation of pictures, any of them, "
         "instead of what the weights or timm say (imagenet)")
+    add("--held-out", type=number(Count), metavar="N",
+        help="evaluate on N training samples that are not calibrated on, to choose settings by: see aiqvit judge "
+        "(imagenet, modelnet40, shapenetpart)")
     add("--weights", type=path, help="weights of the one model chosen: safetensors, pth, pt or bin")
     add("--calib", type=number(Count), help="calibration images of every method (default: what each method says)")
     add("--limit", type=number(Count), help="evaluate on this many images only; such tables are marked")

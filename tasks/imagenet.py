@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+from aiqvit.tasks import held_out as aside
 from aiqvit.tasks import transforms
 from aiqvit.tasks.checkpoints.fitting import for_timm
 from aiqvit.tasks.checkpoints.nearest import classes_in
@@ -42,13 +43,14 @@ class ImageNet(Task):
     counted = ("top1", "top5", "agreement")
     taught = True
     folder = "data/imagenet"
-    options = ("calib_data", "transform")
+    options = ("calib_data", "transform", "held_out")
 
     def __init__(self, data: str | None = None, strict: bool = False, calib_data: str | None = None,
-                 transform: str | None = None) -> None:
+                 transform: str | None = None, held_out: int | None = None) -> None:
         """See `Task`. A broken image is skipped and named in `fingerprint`; under `strict` it raises `UserError`.
 
-        `calib_data` is a folder of pictures that takes the place of `train`; `transform` is as typed.
+        `calib_data` is a folder of pictures that takes the place of `train`; `transform` is as typed. So many training
+        pictures are `held_out` to be evaluated on in place of the others; see `aiqvit.tasks.held_out`.
         """
         if data is None:
             data = self.folder if Path(self.folder).is_dir() else "mini"
@@ -61,6 +63,7 @@ class ImageNet(Task):
                 raise UserError("--calib-data and --transform belong to --data DIR: the embedded data has its own")
             self._mini, root, wnids = mini, str(mini.prepare()), mini.SYNSETS
         self.label = "imagenet-mini" if self.mini else "imagenet"
+        self.held_out = held_out
         self.models = tuple(self._mini.MODELS) if self.mini else PAPER
         self._typed = transforms.typed(transform) if transform is not None else {}
         self.strict, self._broken = strict, {}
@@ -69,6 +72,9 @@ class ImageNet(Task):
         if strict and self._layout.ignored.links:
             raise UserError(f"broken image {self._layout.ignored.links[0]!r}: a link to nothing")
         self._train, self._val = [(path, -1) for path in self._layout.train], self._layout.val
+        if held_out is not None:
+            self._train, self._val = aside.split(self._layout.labelled_train(), held_out)
+            self.label, self.metrics, self.headlines = aside.label(self.label), ("kl", "agreement", *self.metrics), 3
         self.train_images, self.val_images = len(self._train), len(self._val)
         self._notes: dict[str, list[str]] = {}  # and the next: of each model that is loaded
         self._inputs: dict[str, dict[str, str]] = {}
@@ -183,7 +189,8 @@ class ImageNet(Task):
 
     def labelled(self, subject: Subject, chosen: Sequence[int], batch_size: int) -> Iterator[Labelled]:
         """See `Task`: targets are indices of the model's outputs."""
-        outputs = torch.tensor(self._layout.classes.outputs(subject.model.num_classes, subject.name))
+        outputs = self._layout.classes.outputs(subject.model.num_classes, subject.name)
+        outputs = torch.tensor([*outputs, -1])  # the last for a training picture of no known class, -1 too
         samples, empty = [self._val[i] for i in chosen], True
         with contextlib.closing(self._loader(subject).batches(samples, batch_size)) as batches:
             for images, part in batches:
@@ -239,6 +246,7 @@ class ImageNet(Task):
     def notes(self) -> list[str]:
         """See `Task`: what the folders have beside pictures, and of each model the classes and the transform."""
         ignored = [str(self._layout.ignored)] if self._layout.ignored.reasons else []
+        ignored += [aside.note(self.held_out)] if self.held_out else []
         return ignored + [note for notes in self._notes.values() for note in notes]
 
     def _transform(self, subject: Subject) -> Callable:

@@ -33,6 +33,11 @@ class Layout:
     classes: Classes = Classes((), "", (), "")
     ignored: Ignored = field(default_factory=Ignored)  # also names files for people
 
+    def labelled_train(self) -> list[Sample]:
+        """The pictures to calibrate on with their classes, -1 for one that is in no folder of a known class."""
+        index = {name: i for i, name in enumerate(self.classes.names)}
+        return [(path, index.get(path.relative_to(self.train_root).parts[0], -1)) for path in self.train]
+
 
 def find(data: str, calib: str | None = None, wnids: Sequence[str] | None = None) -> Layout:
     """What is in a data folder; pictures in `calib`, in class folders or not, take the place of its `train`.

@@ -31,8 +31,8 @@ class ModelNet40(PointTask):
     folder = "data/modelnet40_normal_resampled"
     kind = PointTransformer
 
-    def __init__(self, data: str | None = None, strict: bool = False) -> None:
-        """See `Task`. The first lines of all files are looked at; a broken one is an error whatever `strict` says."""
+    def __init__(self, data: str | None = None, strict: bool = False, held_out: int | None = None) -> None:
+        """See `PointTask`."""
         root = self._open(data, solids, self.name)
         root, test = (root.parent, root.name) if root.is_file() else (root, None)
         lists = modelnet(root, test)
@@ -41,6 +41,7 @@ class ModelNet40(PointTask):
         self.train, self.val = lists.train, lists.test
         self.held_out = self.train[::10]
         self._look(lists.columns)
+        self._set_aside(held_out, ("kl", "agreement", *self.metrics))
 
     def read(self, shape: Shape) -> tuple[Tensor, Tensor]:
         """See `PointTask`."""

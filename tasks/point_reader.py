@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from aiqvit.tasks import held_out as aside
 from aiqvit.tasks.point_facts import Facts, refuse
 from aiqvit.tasks.point_files import look, read_points, unit_sphere
 from aiqvit.tasks.point_h5 import read_row
@@ -24,6 +25,7 @@ class PointReader:
     """Reads shapes: points have coordinates, perhaps normals, and `after` columns behind them."""
 
     after: ClassVar[int] = 0  # columns of a file behind coordinates and normals
+    judged: int | None = None  # training shapes that are evaluated on in place of `val`
     extra: int = 0  # channels of the model's input behind coordinates and normals
     channels: int  # of the model's input: what the files have, or what the weights that were loaded take
     points: int  # of a shape that the model takes
@@ -81,7 +83,7 @@ class PointReader:
 
     def notes(self) -> list[str]:
         """See `Task`: shapes with too few points, repeated ones or none apart, among those that were read."""
-        return self.facts.remarks()
+        return [*self.facts.remarks(), *([aside.note(self.judged)] if self.judged else [])]
 
     @abstractmethod
     def read(self, shape: Shape) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from aiqvit.tasks import held_out as aside
 from aiqvit.tasks.checkpoints.containers import alone
 from aiqvit.tasks.content import combined, digests
 from aiqvit.tasks.models.point_transformer import PointTransformer
@@ -35,8 +36,11 @@ MODEL = "point_transformer"
 class PointTask(PointReader, Task):
     """A subclass lists its files in `__init__`, `self.train`, `self.held_out` and `self.val`, and its `self.names`.
 
-    Then it calls `_look`.
+    Then it calls `_look`, which looks at the first lines of all files: a broken one is an error whatever `strict` says;
+    and at last `_set_aside`, with its argument `held_out`.
     """
+
+    options = ("held_out",)
 
     kind: ClassVar[type[PointTransformer]]
     classes: int  # of the model's output
@@ -55,6 +59,13 @@ class PointTask(PointReader, Task):
             raise UserError(missing("data folder", root))
         self.facts = Facts(self.points)
         return root
+
+    def _set_aside(self, count: int | None, metrics: tuple[str, ...]) -> None:
+        """Evaluate on so many training shapes in place of `val`, with these metrics: see `aiqvit.tasks.held_out`."""
+        self.judged = count
+        if count is not None:
+            self.train, self.val = aside.split(self.train, count)
+            self.label, self.metrics, self.headlines = aside.label(self.label), metrics, min(len(metrics), 3)
 
     @property
     def train_images(self) -> int:

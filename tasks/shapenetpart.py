@@ -36,8 +36,8 @@ class ShapeNetPart(PointTask):
     kind = PointSegmenter
     after = 1  # the part of a point
 
-    def __init__(self, data: str | None = None, strict: bool = False) -> None:
-        """See `Task`. The first lines of all files are looked at; a broken one is an error whatever `strict` says."""
+    def __init__(self, data: str | None = None, strict: bool = False, held_out: int | None = None) -> None:
+        """See `PointTask`."""
         root = self._open(data, solids, self.name)
         found = categories(root, solids.PARTS if self.mini else OFFICIAL)
         self.train, self.held_out, self.val = (_shapes(root, part, found.folders) for part in ("train", "val", "test"))
@@ -52,6 +52,7 @@ class ShapeNetPart(PointTask):
         self.classes = 1 + max(max(own) for own in self.parts)
         counts = {name: len(own) if isinstance(own, range) else _said(own) for name, own in parts.items()}
         self.names = tuple(f"{name} {count}" for name, count in counts.items())
+        self._set_aside(held_out, self.metrics)
 
     def _counts(self, classes: int) -> bool:
         return classes == self.classes or not self.certain and classes > self.classes

@@ -58,7 +58,7 @@ def run(argv: Sequence[str]) -> int:
 
         if not both:
             raise UserError("--save-images: without outcomes nobody knows which samples changed; run them again")
-        print(save(ours.spec, both.said, both.found[:PICTURES], args.save_images, args.data))
+        print(save(ours.runs[0].record, both.said, both.found[:PICTURES], args.save_images, args.data))
     return 0
 
 

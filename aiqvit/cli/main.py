@@ -15,6 +15,7 @@ COMMANDS = {  # name -> module with `main(argv)`, what it does
     "quantize": ("aiqvit.cli.quantize", "quantize one model: a packed file, an ONNX file, or both"),
     "evaluate": ("aiqvit.cli.evaluate", "measure a saved model on a data folder"),
     "compare": ("aiqvit.cli.compare", "two runs on the same samples: which differences stand"),
+    "judge": ("aiqvit.cli.judge", "compare settings on training samples, to choose among them"),
     "tables": ("aiqvit.tables", "the paper's tables from records"),
     "figures": ("aiqvit.figures", "figures from records"),
     "report": ("aiqvit.report.__main__", "one page with everything"),

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from aiqvit.cli.changes import Change, single
 from aiqvit.cli.sampled import task_of
+from aiqvit.harness.store.records import Record
 from aiqvit.interfaces import Outcomes, Task, UserError
 from aiqvit.io.escape import line
 from aiqvit.io.files import write_bytes
@@ -19,12 +20,12 @@ LEAST = 400  # pixels that a picture is wide, so that the text fits
 SIZE, MARGIN = 14, 6  # of the text, around it
 
 
-def save(spec: dict, said: Sequence[Outcomes], found: Sequence[Change], folder: str, data: str | None) -> str:
-    """Write a picture of each change to a folder; returns a sentence. `spec` is that of one of the runs.
+def save(record: Record, said: Sequence[Outcomes], found: Sequence[Change], folder: str, data: str | None) -> str:
+    """Write a picture of each change to a folder; returns a sentence. `record` is that of one of the runs.
 
     Raises `UserError` where the data is not what the runs were evaluated on, or is no pictures.
     """
-    task = _opened(spec, data)
+    task = _opened(record, data)
     parts = [single(outcomes) for outcomes in said]
     for place, change in enumerate(found, 1):
         picture = task.picture([part(change.index) for part in parts])
@@ -50,11 +51,12 @@ def captioned(picture: Image.Image, lines: Sequence[str]) -> Image.Image:
     return made
 
 
-def _opened(spec: dict, data: str | None) -> Task:
-    """The task on the data that a run was evaluated on."""
+def _opened(record: Record, data: str | None) -> Task:
+    """The task on the data that a run was evaluated on, which is training samples after `aiqvit judge`."""
+    spec = record["spec"]
     cls = task_of(spec["task"])
-    usual = "mini" if spec["task"] == f"{cls.name}-mini" else None
-    task = cls(data or usual)
+    usual = "mini" if spec["task"].endswith("-mini") else None
+    task = cls(data or usual, **({"held_out": record["data"]["val"]} if "-train" in spec["task"] else {}))
     if task.identity(0, 0, spec["limit"]).data != spec["data"]:
         raise UserError(f"the data of {data or usual or cls.folder!r} is not what the runs were evaluated on: give "
                         "that folder with --data")

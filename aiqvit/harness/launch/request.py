@@ -18,6 +18,8 @@ from aiqvit.plugins import reason
 from aiqvit.registry import TASKS
 from aiqvit.settings import SHOWN, fitting, kinds, read
 
+OPTIONS = ("calib_data", "transform", "held_out")  # that only some tasks have
+
 
 @dataclass(frozen=True)
 class Request:
@@ -33,6 +35,7 @@ class Request:
     data: str | None = None
     calib_data: str | None = None
     transform: str | None = None
+    held_out: Count | None = None  # training samples to evaluate on, in place of the others
     weights: str | None = None
     calib: Count | None = None
     limit: Count | None = None
@@ -115,7 +118,7 @@ class Request:
     def open_task(self, name: str) -> Task:
         """Find and check the data of a task."""
         cls = TASKS.get(name)
-        options = {key: value for key in ("calib_data", "transform") if (value := getattr(self, key)) is not None}
+        options = {key: value for key in OPTIONS if (value := getattr(self, key)) is not None}
         if strange := [key for key in options if key not in cls.options]:
             raise UserError(f"--{strange[0].replace('_', '-')}: the task {name!r} has no such option")
         try:
