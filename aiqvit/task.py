@@ -51,6 +51,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]]  # that every evaluation has, in percent; the first is the headline
     counted: ClassVar[tuple[str, ...]] = ()  # metrics that are the percentage of samples of which something holds
     taught: ClassVar[bool] = False  # whether `judge` takes full precision's outputs too
+    draws: ClassVar[int] = 2000  # of the bootstrap: so many weightings does `score` get for an interval
     digits: ClassVar[int | None] = None  # behind the point, that a metric is rounded to
     batch: int | None = None  # most samples that are evaluated at once
     options: ClassVar[tuple[str, ...]] = ()  # arguments of the constructor that the command line has beyond its two

@@ -34,6 +34,7 @@ class Coco(Task):
 
     name = "coco"
     metrics = ("box_ap", "mask_ap")  # `score` also gives both with _50, _75, _s, _m, _l
+    draws = 400  # a draw takes some milliseconds
     digits = 1  # as COCO's tools print them
     headlines = 2
     folder = "data/coco"

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from aiqvit.catalogue import Registered
 from aiqvit.cli.changes import Change, changes, counts, right
-from aiqvit.cli.sampled import Cell, task_of
+from aiqvit.cli.sampled import Cell
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.schema import NATS
 from aiqvit.interfaces import Outcomes, UserError
 from aiqvit.report.labels import label
 from aiqvit.report.numbers import UNDEFINED
+from aiqvit.statistics import task_of
 from aiqvit.stats.intervals import Interval, distinguishable, of_difference, of_metric
 from aiqvit.stats.mcnemar import mcnemar
 

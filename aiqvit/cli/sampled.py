@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 
 from aiqvit.cli.finding import Kept
 from aiqvit.harness.store.schema import COUNTS
-from aiqvit.interfaces import Outcomes, Task, UserError
-from aiqvit.io.escape import line
-from aiqvit.registry import TASKS
-from aiqvit.stats.measured import Measured, measured
-from aiqvit.stats.resamples import scores
+from aiqvit.interfaces import Outcomes, UserError
+from aiqvit.statistics import known
+from aiqvit.stats.measured import Measured
 
 
 @dataclass
@@ -35,26 +33,10 @@ class Cell:
         first, *others = (kept.record["metrics"] for kept in self.runs)
         return [name for name in first if name not in COUNTS and all(name in other for other in others)]
 
-    def measured(self, draws: int, seed: int) -> list[dict[str, Measured]]:
+    def measured(self, draws: int | None, seed: int) -> list[dict[str, Measured]]:
         """Of each run every metric."""
-        return [self._of(kept, outcomes, draws, seed) for kept, outcomes in zip(self.runs, self.outcomes, strict=True)]
-
-    def _of(self, kept: Kept, outcomes: Outcomes | None, draws: int, seed: int) -> dict[str, Measured]:
-        task, metrics = task_of(self.spec["task"]), kept.record["metrics"]
-        values = {name: value for name, value in metrics.items() if name not in COUNTS}
-        try:
-            drawn = scores(lambda weights: task.score(outcomes, weights), len(outcomes.samples), draws,
-                           seed) if outcomes else None
-        except (KeyError, IndexError, TypeError, ValueError) as error:  # as of another version of the task
-            raise UserError(f"the outcomes of {kept.id!r} are not what the task {task.name!r} scores "
-                            f"({line(str(error))[:100]}): run it again with --force") from error
-        return measured(kept.record["spec"]["seed"], values, task.counted, metrics.get("images", 0), drawn, draws)
-
-
-def task_of(label: str) -> type[Task]:
-    """The class of a label, `imagenet-mini` of the task `imagenet`. Raises `UserError` where it is not here."""
-    name = next((n for n in TASKS.names() if label == n or label.startswith(f"{n}-")), label)
-    return TASKS.get(name)
+        return [known(kept.record, outcomes, draws, seed)
+                for kept, outcomes in zip(self.runs, self.outcomes, strict=True)]
 
 
 def check(ours: Cell, theirs: Cell) -> None:

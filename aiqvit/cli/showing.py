@@ -9,12 +9,12 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from aiqvit.cli.changes import Change, single
-from aiqvit.cli.sampled import task_of
 from aiqvit.harness.store.records import Record
 from aiqvit.interfaces import Outcomes, Task, UserError
 from aiqvit.io.escape import line
 from aiqvit.io.files import write_bytes
 from aiqvit.io.names import file_name
+from aiqvit.statistics import task_of
 
 LEAST = 400  # pixels that a picture is wide, so that the text fits
 SIZE, MARGIN = 14, 6  # of the text, around it

@@ -72,8 +72,8 @@ def _precision(right: np.ndarray, wrong: np.ndarray, objects: np.ndarray) -> np.
     right, wrong = right.cumsum(1), wrong.cumsum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
         recall = right / objects[:, None]
-        precision = right / (right + wrong + np.spacing(1))
+    precision = right / (right + wrong + np.spacing(1))
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    precision = np.pad(precision, ((0, 0), (0, 1)))  # a recall that is not reached has precision 0
-    found = [row[np.searchsorted(reached, RECALLS)].mean() for row, reached in zip(precision, recall, strict=True)]
-    return np.where(objects > 0, found, np.nan)
+    reached = np.searchsorted(RECALLS, recall, side="right")  # how many recalls each detection has reached
+    steps = np.diff(reached, axis=1, prepend=0)  # each takes the precision where it is reached first
+    return np.where(objects > 0, (steps * precision).sum(1) / len(RECALLS), np.nan)
