@@ -44,7 +44,7 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
     use_threads(item)
     record = empty_record(item, fp32, manifest(device) | {"batch_size": batch_size, "weights": list(subject.notes)})
     reset_peak(device)
-    teacher = teacher or Teacher(subject.model)
+    teacher = teacher or Teacher(deepcopy(subject.model))
     try:
         model, info = quantized(item, task, subject, device, record, checkpoint or Checkpoint())
         start = time.monotonic()
