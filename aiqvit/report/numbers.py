@@ -1,12 +1,12 @@
-"""Numbers in tables and figures: a metric that is undefined, because there was nothing to score, is not one."""
+"""Numbers of records: a metric that is undefined, because there was nothing to score, is not one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from math import isfinite
-from statistics import mean, stdev
 
 from aiqvit.harness.store.records import Record
+from aiqvit.report.metrics import metric as about
 
 LARGEST = 1e12  # of a number on an axis
 UNDEFINED = "-"  # in a table, for a metric that no sample defines
@@ -18,28 +18,19 @@ def values(records: Iterable[Record], metric: str) -> list[float]:
     return [r["metrics"][metric] for r in records if isfinite(r["metrics"].get(metric, float("nan")))]
 
 
-def drawable(value: object) -> float | None:
-    """A logged value as a number that an axis can show, or None."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
-    return float(value) if good and isfinite(value) else None
-
-
 def changes(records: Iterable[Record], metric: str) -> list[float]:
-    """The same, minus those of full precision."""
+    """The same, minus those of full precision; none of a metric that compares with full precision itself."""
+    if not about(metric).change:
+        return []
     found = ((r["metrics"].get(metric), (r.get("fp32") or {}).get(metric)) for r in records)
     return [ours - theirs for ours, theirs in found if ours is not None and theirs is not None
             and isfinite(ours - theirs)]
 
 
-def text(numbers: Sequence[float], form: str = "{:.2f}", empty: str = UNDEFINED) -> str:
-    """The mean of numbers; `empty` where none is defined."""
-    numbers = [number for number in numbers if isfinite(number)]
-    return form.format(mean(numbers)) if numbers else empty
-
-
-def spread(numbers: Sequence[float]) -> float | None:
-    """The standard deviation, None of less than two."""
-    return stdev(numbers) if len(numbers) > 1 else None
+def drawable(value: object) -> float | None:
+    """A logged value as a number that an axis can show, or None."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    return float(value) if good and isfinite(value) else None
 
 
 def any_undefined(records: Iterable[Record], metrics: Iterable[str]) -> bool:

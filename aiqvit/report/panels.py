@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from math import ceil
 from typing import Any
 
+from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
 from aiqvit.report import style
 from aiqvit.report.footer import warnings
@@ -50,6 +51,14 @@ def softmax_levels(values: Any, rows: Sequence[tuple[str, str, Sequence[float]]]
     below.set(xlim=(min(-2e-5, *(1.5 * min(levels) for *_, levels in rows)), 1.3),
               xlabel="attention weight after Softmax (linear below 0.0001, log above); one bar a level")
     return figure
+
+
+def needed(what: str) -> None:
+    """Raise `UserError` without matplotlib; `what` needs it."""
+    try:
+        pyplot()
+    except ImportError as error:
+        raise UserError(f"{what} needs matplotlib: pip install 'aiqvit[report]'") from error
 
 
 def pyplot() -> Any:

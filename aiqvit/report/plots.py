@@ -4,76 +4,77 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import ceil
-from statistics import mean
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import ceil, isnan
 from typing import Any
 
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
 from aiqvit.report import style
-from aiqvit.report.cells import Key, cells
-from aiqvit.report.numbers import drawable, spread, values
+from aiqvit.report.cells import cells
+from aiqvit.report.frame import tidy
+from aiqvit.report.metrics import headline, metric
+from aiqvit.report.numbers import drawable
 from aiqvit.report.panels import finished, log_ticks, matrix, pyplot, short, side_by_side, width
 from aiqvit.report.records import Comparable
+from aiqvit.report.summary import summarise
 
 MOST = 400  # units or layers in a panel
 
 
 def by_bits(part: Comparable) -> Any:
     """The metric against the bit width, a line a method, a panel a model; error bars over seeds."""
-    found, metric, label = _scored(part)
-    if not any(method != REFERENCE for _, method, *_ in found):
+    found = _scored(part)
+    if not any(cell.method != REFERENCE for cell in found):
         return None
     axes = side_by_side(part, _models(found))
-    bits = sorted({b for *_, b in found if b != "32/32"}, key=width)
+    bits = sorted({cell.bits for cell in found if cell.method != REFERENCE}, key=width)
     for model, ax in axes.items():
-        _reference_line(ax, found, model, metric)
-        methods = style.order({m for where, m, *_ in found if where == model} - {REFERENCE})
-        for i, method in enumerate(methods):  # a little beside each other, so that none hides another
-            points = [(bits.index(b), r) for b in bits if (r := found.get((model, method, "", b)))]
-            scores = [values(runs, metric) for _, runs in points]
-            spreads = [spread(v) or 0 for v in scores]
-            ax.errorbar([x + 0.03 * (i - (len(methods) - 1) / 2) for x, _ in points], [mean(v) for v in scores],
-                        spreads if any(spreads) else None, capsize=3, **_look(method, points[0][1]), linewidth=1.4)
+        _reference_line(ax, found, model)
+        lines = _by_method(cell for cell in found if cell.model == model and cell.method != REFERENCE)
+        for i, (method, points) in enumerate(lines.items()):  # a little beside each other, so that none hides another
+            points = sorted(points, key=lambda cell: width(cell.bits))
+            spreads = [0 if isnan(cell.value_std) else cell.value_std for cell in points]
+            ax.errorbar([bits.index(cell.bits) + 0.03 * (i - (len(lines) - 1) / 2) for cell in points],
+                        [cell.value for cell in points], spreads if any(spreads) else None, capsize=3,
+                        **_look(method, points[0].label), linewidth=1.4)
         ax.set_xticks(range(len(bits)), bits)
         ax.set_xlim(-0.25, len(bits) - 0.75)
-        ax.set(title=short(model), xlabel="bits (weights/activations)", ylabel=label)
+        ax.set(title=short(model), xlabel="bits (weights/activations)", ylabel=metric(found[0].metric).axis)
     return finished(axes, _left_out(part))
 
 
 def by_minutes(part: Comparable) -> Any:
     """The metric against the minutes that quantization took, a panel a model and bit width."""
-    found, metric, label = _scored(part)
-    places = {(model, b) for model, method, _, b in found if method != REFERENCE}
+    found = _scored(part)
+    places = {(cell.model, cell.bits) for cell in found if cell.method != REFERENCE}
     if not places:
         return None
     axes = matrix(part, places, sharex=True, sharey=True)
     for (model, bits), ax in axes.items():
-        _reference_line(ax, found, model, metric)
-        for method in style.order(m for where, m, _, b in found if (where, b) == (model, bits)):
-            runs = found[model, method, "", bits]
-            minutes = mean(max(r["times"]["quantize"], 0.1) for r in runs) / 60
-            ax.plot(minutes, mean(values(runs, metric)), linestyle="none", markersize=8,
-                    **_look(method, runs))
+        _reference_line(ax, found, model)
+        for method, (cell,) in _by_method(c for c in found if (c.model, c.bits) == (model, bits)).items():
+            ax.plot(max(cell.seconds, 0.1) / 60, cell.value, linestyle="none", markersize=8,
+                    **_look(method, cell.label))
         ax.margins(x=0.15)
-        ax.set(title=short(f"{model} {bits}"), xlabel="minutes to quantize (log scale)", ylabel=label)
+        ax.set(title=short(f"{model} {bits}"), xlabel="minutes to quantize (log scale)",
+               ylabel=metric(found[0].metric).axis)
     log_ticks(axes)
     return finished(axes, _left_out(part))
 
 
 def intervals(part: Comparable) -> Any:
     """The intervals that DFQ learned, by layer (AIQViT's Figure 4a), a panel a model and bit width."""
-    panels = {(model, bits): runs[0] for (model, _, _, bits), runs in _plain(part).items() if _bounds(runs[0])}
+    panels = {(cell.model, cell.bits): cell for cell in _plain(part) if _bounds(cell.runs[0])}
     if not panels:
         return None
     axes = matrix(part, panels)
     for (model, bits), ax in axes.items():
-        record = panels[model, bits]
-        bounds = _bounds(record)
+        cell = panels[model, bits]
+        bounds = _bounds(cell.runs[0])
         layers = range(1, len(bounds) + 1)
         ax.bar(layers, [b2 - b1 for b1, b2 in bounds], bottom=[b1 for b1, _ in bounds], width=0.7,
-               color=style.colour(record["spec"]["method"]), label=_title([record]))
+               color=style.colour(cell.method), label=_title(cell.label))
         ax.set_xticks(list(layers)[:: ceil(len(bounds) / 12)])
         ax.set(title=short(f"{model} {bits}"), xlabel="attention layer", ylabel="attention weight, b1 to b2",
                ylim=(0, None))
@@ -85,12 +86,11 @@ def by_calibration(part: Comparable) -> Any:
 
     Other settings, weights or versions are lines of their own.
     """
-    series: dict[Key, dict[int, list[Record]]] = defaultdict(dict)
-    metric, label = style.headline(next((r["metrics"] for r in part.records if r["status"] == "done"), {}))
-    for (model, method, variant, bits), runs in _chosen(part).items():
-        if method != REFERENCE and values(runs, metric):
-            other = re.sub(r"(^|,)images=\d+(?=,|$)", "", variant).strip(",")
-            series[model, method, other, bits].setdefault(runs[0]["calibration_images"], runs)
+    series: dict[tuple[str, ...], dict[int, Any]] = defaultdict(dict)
+    for cell in _scored(part, variants=True):
+        if cell.method != REFERENCE:
+            other = re.sub(r"(^|,)images=\d+(?=,|$)", "", cell.variant).strip(",")
+            series[cell.model, cell.method, other, cell.bits].setdefault(cell.calibration_images, cell)
     series = {where: sizes for where, sizes in series.items() if len(sizes) > 1}
     if not series:
         return None
@@ -99,34 +99,34 @@ def by_calibration(part: Comparable) -> Any:
     for (model, method, other, bits), sizes in series.items():
         if model not in axes:
             continue
-        xs, runs = sorted(sizes), next(iter(sizes.values()))
-        name = f"{_title(runs)} [{other}]" if other else _title(runs)
-        look = _look(method, runs) | {"label": short(f"{name} {bits}")}
-        axes[model].plot(xs, [mean(values(sizes[x], metric)) for x in xs], styles[bits], **look)
+        points = [sizes[count] for count in sorted(sizes)]
+        title = _title(next(iter(sizes.values())).label)
+        look = _look(method, title) | {"label": short(f"{f'{title} [{other}]' if other else title} {bits}")}
+        axes[model].plot(sorted(sizes), [cell.value for cell in points], styles[bits], **look)
         axes[model].set_xscale("log", base=2)
         axes[model].xaxis.set_major_formatter("{x:.0f}")
         axes[model].xaxis.set_minor_formatter("")
-        axes[model].set(title=short(model), xlabel="calibration samples (log scale)", ylabel=label)
+        axes[model].set(title=short(model), xlabel="calibration samples (log scale)",
+                        ylabel=metric(points[0].metric).axis)
     return finished(axes)
 
 
 def by_block(part: Comparable) -> Any:
     """The loss of every unit before (dotted) and after (solid) reconstruction, in each method's own loss."""
-    panels: dict[tuple[str, str], dict[str, Record]] = defaultdict(dict)
-    for (model, method, _, bits), runs in _plain(part).items():
-        if _losses(runs[0]):
-            panels[model, bits][method] = runs[0]
+    panels: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    for cell in _plain(part):
+        if _losses(cell.runs[0]):
+            panels[cell.model, cell.bits].append(cell)
     if not panels:
         return None
     axes = matrix(part, panels, sharey=True)
     for (model, bits), ax in axes.items():
         units: list[str] = []
-        for method in style.order(panels[model, bits]):
-            record = panels[model, bits][method]
-            losses = _losses(record)
+        for method, (cell,) in _by_method(panels[model, bits]).items():
+            losses = _losses(cell.runs[0])
             units += [unit for unit in losses if unit not in units]
             at = [units.index(unit) for unit in losses]
-            ax.plot(at, [after for _, after in losses.values()], **_look(method, [record]))
+            ax.plot(at, [after for _, after in losses.values()], **_look(method, cell.label))
             ax.plot(at, [before for before, _ in losses.values()], linestyle=":", color=style.colour(method))
         names = [unit.replace("blocks.", "").replace("layers.", "").replace("patch_embed", "patch") for unit in units]
         step = ceil(len(units) / 60)
@@ -161,46 +161,53 @@ FIGURES: dict[str, Callable[[Comparable], Any]] = {
     "bits": by_bits, "minutes": by_minutes, "intervals": intervals, "calibration": by_calibration, "blocks": by_block}
 
 
-def _chosen(part: Comparable) -> dict[Key, list[Record]]:
-    """The runs of each cell that ended well."""
-    return {key: done for key, runs in cells(part.records).items()
-            if (done := [r for r in runs if r["status"] == "done"])}
+def _cells(part: Comparable) -> list[Any]:
+    """The rows of the summary with runs that ended well."""
+    return [cell for cell in summarise(tidy(cells(part.records))).itertuples() if cell.done]
 
 
-def _plain(part: Comparable) -> dict[Key, list[Record]]:
-    """The same, without variants of methods."""
-    return {key: runs for key, runs in _chosen(part).items() if not key[2]}
+def _plain(part: Comparable) -> list[Any]:
+    """One a model, method and bits, without variants of methods."""
+    return list({(cell.model, cell.method, cell.bits): cell for cell in _cells(part) if not cell.variant}.values())
+
+
+def _scored(part: Comparable, variants: bool = False) -> list[Any]:
+    """Those with a defined headline metric."""
+    found = [cell for cell in _cells(part) if variants or not cell.variant]
+    first = headline(cell.metric for cell in found)
+    return [cell for cell in found if cell.metric == first and cell.n]
 
 
 def _left_out(part: Comparable) -> str:
     """Says that there are variants, which would pass for the method itself."""
-    count = sum(bool(key[2]) for key in _chosen(part))
+    count = len({(cell.model, cell.method, cell.variant, cell.bits) for cell in _cells(part) if cell.variant})
     return f"{count} variants (other settings, weights or versions) are not drawn" if count else ""
 
 
-def _models(found: Mapping[Key, Any]) -> list[str]:
-    return list(dict.fromkeys(model for model, method, *_ in found if method != REFERENCE))
+def _models(found: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(cell.model for cell in found if cell.method != REFERENCE))
 
 
-def _scored(part: Comparable) -> tuple[dict[Key, list[Record]], str, str]:
-    """The same with a defined headline metric, that metric and its label."""
-    found = _plain(part)
-    metric, label = style.headline(next(iter(found.values()))[0]["metrics"]) if found else ("", "")
-    return {key: runs for key, runs in found.items() if values(runs, metric)}, metric, label
+def _by_method(found: Iterable[Any]) -> dict[str, list[Any]]:
+    """Method -> its cells, in display order."""
+    lines: dict[str, list[Any]] = defaultdict(list)
+    for cell in found:
+        lines[cell.method].append(cell)
+    return {method: lines[method] for method in style.order(lines)}
 
 
-def _title(runs: Sequence[Record]) -> str:
-    return short(runs[0]["label"].partition(" [")[0])
+def _title(label: str) -> str:
+    return short(label.partition(" [")[0])
 
 
-def _look(method: str, runs: Sequence[Record]) -> dict[str, Any]:
-    return {"color": style.colour(method), "marker": style.marker(method), "label": _title(runs)}
+def _look(method: str, label: str) -> dict[str, Any]:
+    return {"color": style.colour(method), "marker": style.marker(method), "label": _title(label)}
 
 
-def _reference_line(ax: Any, found: Mapping[Key, list[Record]], model: str, metric: str) -> None:
-    if runs := found.get((model, REFERENCE, "", "32/32")):
-        ax.axhline(values(runs, metric)[0], color=style.colour(REFERENCE), linestyle="--", linewidth=1,
-                   label=_title(runs))
+def _reference_line(ax: Any, found: Iterable[Any], model: str) -> None:
+    for cell in found:
+        if (cell.model, cell.method) == (model, REFERENCE):
+            ax.axhline(cell.value, color=style.colour(REFERENCE), linestyle="--", linewidth=1, label=_title(cell.label))
 
 
 def drawn(part: Comparable, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
