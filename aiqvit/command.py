@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import fields
+from math import isnan
 from pathlib import Path
 
 from aiqvit.harness.identity.spec import Run
@@ -18,9 +19,10 @@ from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line, terminal
 from aiqvit.io.files import own_folder, write_text
-from aiqvit.report import intervals, marks, numbers, tables, units
+from aiqvit.report import frame, intervals, marks, tables, units
 from aiqvit.report.markup import markdown
 from aiqvit.report.metrics import metric as about
+from aiqvit.report.summary import UNDEFINED
 from aiqvit.report.writers import FORMATS, write
 
 
@@ -141,9 +143,9 @@ def _line(run: Run, record: Record, fresh: bool, metrics: tuple[str, ...]) -> st
         return f"{_name(run)}: FAILED, {record['error']['type']}: {record['error']['message']}"
     values = []
     for metric in metrics:
-        value = "".join(f"{v:.{about(metric).decimals}f}" for v in numbers.values([record], metric))
-        change = "".join(f" ({v:+.2f})" for v in numbers.changes([record], metric) if not run.reference)
-        values.append(f"{metric} {value or numbers.UNDEFINED}{change}")
+        found, change = frame.value(record, metric), frame.change(record, metric)
+        shown = UNDEFINED if isnan(found) else f"{found:.{about(metric).decimals}f}"
+        values.append(f"{metric} {shown}" + ("" if run.reference or isnan(change) else f" ({change:+.2f})"))
     times = "" if run.reference else f"{record['times']['quantize']:.0f} s to quantize, "
     times += f"{record['times']['evaluate']:.0f} s to evaluate"
     names = record["data"].get("skipped", [])

@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     names = choices("figure", args.figure, NAMES, "all")
     formats = choices("format", args.format, ("pdf", "png", "svg"))
     from aiqvit.io.files import write_bytes
-    from aiqvit.report.panels import needed, rendered
+    from aiqvit.report.panels import pyplot, rendered
 
-    needed("drawing figures")
+    pyplot()
     out, count = Path(args.out), 0
     for name, figure in _drawn(args, names):
         for kind in formats:

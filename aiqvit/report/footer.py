@@ -9,8 +9,8 @@ from aiqvit.harness.identity import labels
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
 from aiqvit.report import marks as marking
-from aiqvit.report import numbers
 from aiqvit.report.cells import Key, unequal
+from aiqvit.report.frame import value
 from aiqvit.report.layouts import FULL, Layout
 from aiqvit.report.published import printed, rows
 from aiqvit.report.records import Comparable
@@ -95,11 +95,11 @@ def _scope(table: Layout, part: Comparable, done: Sequence[Record], found: Mappi
     """Why these numbers may not be comparable with published ones."""
     notes, gaps = warnings(part), []
     for row in rows():
-        own = numbers.values(found.get((row["model"], REFERENCE, "", "32/32"), []), row["metric"])
+        own = (value(r, row["metric"]) for r in found.get((row["model"], REFERENCE, "", "32/32"), []))
         shown = any(r["spec"]["model"] == row["model"] for r in done)
         if shown and row["method"] == REFERENCE and row["task"] == part.task:
-            gaps += [f"{row['model']} {row['metric']} {value - float(row['value']):+.2f}" for value in own
-                     if abs(value - float(row["value"])) > 0.05]
+            gaps += [f"{row['model']} {row['metric']} {one - float(row['value']):+.2f}" for one in own
+                     if abs(one - float(row["value"])) > 0.05]
     if gaps:
         notes.append(f"full precision differs from the paper's ({', '.join(gaps)}): other data, weights or transform, "
                      "so compare changes from full precision")

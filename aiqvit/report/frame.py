@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import nan
+from math import isfinite, nan
 from typing import Any
 
 import pandas as pd
 
 from aiqvit.harness.store.records import Record
 from aiqvit.harness.store.schema import COUNTS
-from aiqvit.report import numbers
 from aiqvit.report.cells import Key
 from aiqvit.report.marks import marks
+from aiqvit.report.metrics import metric as about
 
 CELL = ["model", "method", "variant", "bits", "metric"]  # what a number in a table is of
 ABOUT = ["label", "id", "task", "preset", "limit", "seed", "status", "images", "calibration_images", "marks", "record"]
@@ -37,6 +37,18 @@ def recorded(records: Iterable[Record], first: Iterable[str] = ()) -> list[str]:
     return [name for name in names if name not in COUNTS]
 
 
+def value(record: Record, metric: str) -> float:
+    """NaN where the run has none, or one that is undefined because there was nothing to score."""
+    found = record["metrics"].get(metric, nan)
+    return found if isfinite(found) else nan
+
+
+def change(record: Record, metric: str) -> float:
+    """From full precision; NaN where that means nothing."""
+    full = (record.get("fp32") or {}).get(metric, nan)
+    return value(record, metric) - full if about(metric).change and isfinite(full) else nan
+
+
 def _row(key: Key, record: Record, metric: str) -> dict[str, Any]:
     spec, done, peak = record["spec"], record["status"] == "done", record.get("peak_mib") or {}
     return {
@@ -45,8 +57,7 @@ def _row(key: Key, record: Record, metric: str) -> dict[str, Any]:
         "limit": spec.get("limit"), "seed": spec.get("seed"), "status": record["status"],
         "images": record["metrics"].get("images"), "calibration_images": record["calibration_images"],
         "marks": marks([record]) if done else "", "record": record,
-        "value": next(iter(numbers.values([record], metric)), nan),
-        "change": next(iter(numbers.changes([record], metric)), nan),
+        "value": value(record, metric), "change": change(record, metric),
         "seconds": record["times"].get("quantize", nan) if done else nan,
         "peak_mib": peak.get("gpu", peak.get("rss", 0)) if done and peak else nan,
     }

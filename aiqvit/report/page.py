@@ -16,16 +16,16 @@ from pandas import DataFrame
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record, plain
 from aiqvit.io.escape import terminal
-from aiqvit.report import footer, marks, numbers, plots, units
+from aiqvit.report import footer, marks, plots, units
 from aiqvit.report.cells import cells, unequal
 from aiqvit.report.frame import CELL, tidy
 from aiqvit.report.grid import Cell, Grid, Row, measured, ranked
 from aiqvit.report.intervals import Intervals, note
 from aiqvit.report.markup import html_table
 from aiqvit.report.metrics import heading, headline
-from aiqvit.report.panels import needed, rendered, width
+from aiqvit.report.panels import pyplot, rendered, width
 from aiqvit.report.records import Comparable
-from aiqvit.report.summary import NONE, summarise, text
+from aiqvit.report.summary import NONE, UNDEFINED_NOTE, summarise, text
 
 CAPTIONS = {
     "bits": "Metric against bit width", "minutes": "Metric against the time that quantization took",
@@ -42,7 +42,7 @@ def render(title: str, parts: Sequence[Comparable], notes: Mapping[str, tuple[st
            intervals: Intervals | None = None) -> str:
     """The page, everything in it escaped; `notes` maps methods to (title, note). Raises `UserError` without matplotlib.
     """
-    needed("the HTML report")
+    pyplot()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      finalize=lambda value: terminal(value) if type(value) is str else value)
     template = environment.from_string((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
@@ -59,7 +59,7 @@ def _section(part: Comparable, notes: Mapping[str, tuple[str, str]], intervals: 
     methods = dict.fromkeys(r["spec"]["method"] for r in done)
     remarks = [": ".join(notes[method]) for method in methods if notes.get(method, ("", ""))[1]]
     remarks += [*marks.notes(done), *footer.conditions(part, done), *footer.scheme_differences(done)]
-    remarks += [numbers.NOTE] if numbers.any_undefined(done, metrics) else []
+    remarks += [UNDEFINED_NOTE] if (summary.n < summary.done).any() else []
     remarks += [*footer.of_data(done), *footer.of_inputs(done), *unequal(found)]
     remarks += [f"versions: {footer.versions(done)}", note(intervals, summary.basis)]
     return {

@@ -53,18 +53,16 @@ def softmax_levels(values: Any, rows: Sequence[tuple[str, str, Sequence[float]]]
     return figure
 
 
-def needed(what: str) -> None:
-    """Raise `UserError` without matplotlib; `what` needs it."""
-    try:
-        pyplot()
-    except ImportError as error:
-        raise UserError(f"{what} needs matplotlib: pip install 'aiqvit[report]'") from error
-
-
 def pyplot() -> Any:
-    """matplotlib.pyplot, drawing to files only: text is no formula, the same numbers give the same bytes."""
+    """matplotlib.pyplot, drawing to files only: text is no formula, the same numbers give the same bytes.
+
+    Raises `UserError` when matplotlib is not installed.
+    """
     os.environ["MPLBACKEND"] = "Agg"  # what the user has there may not exist
-    import matplotlib
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise UserError("figures need matplotlib: pip install 'aiqvit[report]'") from error
 
     matplotlib.use("Agg")
     matplotlib.rcParams.update({"text.parse_math": False, "text.usetex": False, "svg.hashsalt": "aiqvit"})

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from aiqvit.harness.identity.spec import REFERENCE
-from aiqvit.harness.store.records import Record
 from aiqvit.io.names import file_name
 from aiqvit.report import footer
 from aiqvit.report.cells import Key, cells
 from aiqvit.report.frame import CELL, tidy
 from aiqvit.report.grid import Cell, Grid, Row, measured, ranked
 from aiqvit.report.intervals import Intervals, note
-from aiqvit.report.layouts import Layout, Line, layout, with_rows
+from aiqvit.report.layouts import Layout, Line, layout, with_methods
 from aiqvit.report.published import printed
 from aiqvit.report.records import Comparable
 from aiqvit.report.summary import NONE, by_cell, summarise, text
@@ -42,7 +41,7 @@ def ours(number: int, part: Comparable, methods: Mapping[str, tuple[str, str]], 
     embedded = part.task != layout(number).task
     found = cells(part.records)
     table = layout(number, list(dict.fromkeys(model for model, *_ in found)) if embedded else None)
-    table = _relabelled(_extended(table, found, methods), methods)
+    table = _extended(table, found, methods)
     summary = by_cell(summarise(tidy(found, [column.key["metric"] for column in table.columns]), intervals))
     rows = [row for line in table.rows for row in _rows(table, line, summary, beside)]
     used = [r for line in table.rows for column in table.columns for r in found.get(_key(line, column)[:4], [])]
@@ -116,27 +115,17 @@ def _difference(own: Cell, theirs: Cell, decimals: int) -> Cell:
     return Cell(f"{value:+.{decimals}f}", value)
 
 
-def _extended(table: Layout, found: Mapping[Key, list[Record]], methods: Mapping[str, tuple[str, str]]) -> Layout:
+def _extended(table: Layout, found: Iterable[Key], methods: Mapping[str, tuple[str, str]]) -> Layout:
+    """With all methods that were measured, under the titles that they have here, each with the letter of its note."""
     if not table.compares:
         return table
     have = {(line.key["method"], line.key["bits"]) for line in table.rows}
     shown = {column.key["model"] for column in table.columns}
-    more = {(method, bits): records[0]["label"] for (model, method, variant, bits), records in found.items()
-            if model in shown and not variant and (method, bits) not in have}
-    order = {method: i for i, method in enumerate(methods)}
-    ordered = sorted(more, key=lambda pair: (order.get(pair[0], len(order)), pair[0]))
-    return with_rows(table, [(method, more[method, bits], bits) for method, bits in ordered])
-
-
-def _relabelled(table: Layout, methods: Mapping[str, tuple[str, str]]) -> Layout:
-    """Methods under the titles that they have here, each with the letter of its note."""
-    if not table.compares:
-        return table
+    more = {(method, bits) for model, method, variant, bits in found if model in shown and not variant} - have
+    order = list(methods)
+    table = with_methods(table, sorted(more, key=lambda pair: (
+        order.index(pair[0]) if pair[0] in methods else len(order), *pair)))
     letters = footer.letters(table, methods)
-    rows = []
-    for line in table.rows:
-        name = line.key["method"]
-        title = methods[name][0] if name in methods else line.heads[0]
-        mark = f"^{letters[name]}" if name in letters else ""
-        rows.append(replace(line, heads=(title + mark, *line.heads[1:])))
-    return replace(table, rows=tuple(rows))
+    titles = {name: title + (f"^{letters[name]}" if name in letters else "") for name, (title, _) in methods.items()}
+    return replace(table, rows=tuple(replace(line, heads=(titles.get(line.key["method"], line.heads[0]),
+                                                          *line.heads[1:])) for line in table.rows))

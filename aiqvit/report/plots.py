@@ -2,79 +2,77 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from math import ceil, isnan
+from collections.abc import Callable, Iterator, Sequence
+from math import ceil, isfinite
 from typing import Any
+
+from pandas import DataFrame
 
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
 from aiqvit.report import style
 from aiqvit.report.cells import cells
-from aiqvit.report.frame import tidy
+from aiqvit.report.frame import CELL, tidy
 from aiqvit.report.metrics import headline, metric
-from aiqvit.report.numbers import drawable
 from aiqvit.report.panels import finished, log_ticks, matrix, pyplot, short, side_by_side, width
 from aiqvit.report.records import Comparable
 from aiqvit.report.summary import summarise
 
 MOST = 400  # units or layers in a panel
+LARGEST = 1e12  # number on an axis
+KEY = CELL[:-1]
 
 
 def by_bits(part: Comparable) -> Any:
     """The metric against the bit width, a line a method, a panel a model; error bars over seeds."""
     found = _scored(part)
-    if not any(cell.method != REFERENCE for cell in found):
+    quantized = found[found.method != REFERENCE]
+    if quantized.empty:
         return None
-    axes = side_by_side(part, _models(found))
-    bits = sorted({cell.bits for cell in found if cell.method != REFERENCE}, key=width)
+    axes = side_by_side(part, quantized.model.unique())
+    bits = sorted(quantized.bits.unique(), key=width)
     for model, ax in axes.items():
         _reference_line(ax, found, model)
-        lines = _by_method(cell for cell in found if cell.model == model and cell.method != REFERENCE)
-        for i, (method, points) in enumerate(lines.items()):  # a little beside each other, so that none hides another
-            points = sorted(points, key=lambda cell: width(cell.bits))
-            spreads = [0 if isnan(cell.value_std) else cell.value_std for cell in points]
-            ax.errorbar([bits.index(cell.bits) + 0.03 * (i - (len(lines) - 1) / 2) for cell in points],
-                        [cell.value for cell in points], spreads if any(spreads) else None, capsize=3,
-                        **_look(method, points[0].label), linewidth=1.4)
+        lines = _lines(quantized[quantized.model == model])
+        for i, line in enumerate(lines):  # a little beside each other, so that none hides another
+            spreads = line.value_std.fillna(0)
+            ax.errorbar(line.bits.map(bits.index) + 0.03 * (i - (len(lines) - 1) / 2), line.value,
+                        spreads if spreads.any() else None, capsize=3, **_look(line), linewidth=1.4)
         ax.set_xticks(range(len(bits)), bits)
         ax.set_xlim(-0.25, len(bits) - 0.75)
-        ax.set(title=short(model), xlabel="bits (weights/activations)", ylabel=metric(found[0].metric).axis)
+        ax.set(title=short(model), xlabel="bits (weights/activations)", ylabel=_axis(found))
     return finished(axes, _left_out(part))
 
 
 def by_minutes(part: Comparable) -> Any:
     """The metric against the minutes that quantization took, a panel a model and bit width."""
     found = _scored(part)
-    places = {(cell.model, cell.bits) for cell in found if cell.method != REFERENCE}
-    if not places:
+    panels = dict(list(found[found.method != REFERENCE].groupby(["model", "bits"])))
+    if not panels:
         return None
-    axes = matrix(part, places, sharex=True, sharey=True)
+    axes = matrix(part, panels, sharex=True, sharey=True)
     for (model, bits), ax in axes.items():
         _reference_line(ax, found, model)
-        for method, (cell,) in _by_method(c for c in found if (c.model, c.bits) == (model, bits)).items():
-            ax.plot(max(cell.seconds, 0.1) / 60, cell.value, linestyle="none", markersize=8,
-                    **_look(method, cell.label))
+        for point in _lines(panels[model, bits]):
+            ax.plot(point.seconds.clip(lower=0.1) / 60, point.value, linestyle="none", markersize=8, **_look(point))
         ax.margins(x=0.15)
-        ax.set(title=short(f"{model} {bits}"), xlabel="minutes to quantize (log scale)",
-               ylabel=metric(found[0].metric).axis)
+        ax.set(title=short(f"{model} {bits}"), xlabel="minutes to quantize (log scale)", ylabel=_axis(found))
     log_ticks(axes)
     return finished(axes, _left_out(part))
 
 
 def intervals(part: Comparable) -> Any:
     """The intervals that DFQ learned, by layer (AIQViT's Figure 4a), a panel a model and bit width."""
-    panels = {(cell.model, cell.bits): cell for cell in _plain(part) if _bounds(cell.runs[0])}
+    panels = _logged(part, _bounds)
     if not panels:
         return None
     axes = matrix(part, panels)
     for (model, bits), ax in axes.items():
-        cell = panels[model, bits]
-        bounds = _bounds(cell.runs[0])
+        line, bounds = panels[model, bits][-1]
         layers = range(1, len(bounds) + 1)
         ax.bar(layers, [b2 - b1 for b1, b2 in bounds], bottom=[b1 for b1, _ in bounds], width=0.7,
-               color=style.colour(cell.method), label=_title(cell.label))
+               color=_look(line)["color"], label=_look(line)["label"])
         ax.set_xticks(list(layers)[:: ceil(len(bounds) / 12)])
         ax.set(title=short(f"{model} {bits}"), xlabel="attention layer", ylabel="attention weight, b1 to b2",
                ylim=(0, None))
@@ -86,48 +84,42 @@ def by_calibration(part: Comparable) -> Any:
 
     Other settings, weights or versions are lines of their own.
     """
-    series: dict[tuple[str, ...], dict[int, Any]] = defaultdict(dict)
-    for cell in _scored(part, variants=True):
-        if cell.method != REFERENCE:
-            other = re.sub(r"(^|,)images=\d+(?=,|$)", "", cell.variant).strip(",")
-            series[cell.model, cell.method, other, cell.bits].setdefault(cell.calibration_images, cell)
-    series = {where: sizes for where, sizes in series.items() if len(sizes) > 1}
-    if not series:
+    found = _scored(part, variants=True)
+    found = found.assign(variant=found.variant.str.replace(r"(^|,)images=\d+(?=,|$)", "", regex=True).str.strip(","))
+    found = found[found.method != REFERENCE].drop_duplicates([*KEY, "calibration_images"])
+    lines = [line for _, line in found.groupby(KEY, sort=False) if len(line) > 1]
+    if not lines:
         return None
-    axes = side_by_side(part, list(dict.fromkeys(model for model, *_ in series)))
-    styles = {bits: ("-", "--", ":", "-.")[i % 4] for i, bits in enumerate(sorted({b for *_, b in series}, key=width))}
-    for (model, method, other, bits), sizes in series.items():
+    axes = side_by_side(part, list(dict.fromkeys(line.model.iloc[0] for line in lines)))
+    widths = sorted({line.bits.iloc[0] for line in lines}, key=width)
+    for line in lines:
+        model, _, other, bits = line[KEY].iloc[0]
         if model not in axes:
             continue
-        points = [sizes[count] for count in sorted(sizes)]
-        title = _title(next(iter(sizes.values())).label)
-        look = _look(method, title) | {"label": short(f"{f'{title} [{other}]' if other else title} {bits}")}
-        axes[model].plot(sorted(sizes), [cell.value for cell in points], styles[bits], **look)
+        look, style_of = _look(line), ("-", "--", ":", "-.")[widths.index(bits) % 4]
+        look["label"] = short(f"{look['label']}{f' [{other}]' if other else ''} {bits}")
+        line = line.sort_values("calibration_images")
+        axes[model].plot(line.calibration_images.to_list(), line.value, style_of, **look)
         axes[model].set_xscale("log", base=2)
         axes[model].xaxis.set_major_formatter("{x:.0f}")
         axes[model].xaxis.set_minor_formatter("")
-        axes[model].set(title=short(model), xlabel="calibration samples (log scale)",
-                        ylabel=metric(points[0].metric).axis)
+        axes[model].set(title=short(model), xlabel="calibration samples (log scale)", ylabel=_axis(found))
     return finished(axes)
 
 
 def by_block(part: Comparable) -> Any:
     """The loss of every unit before (dotted) and after (solid) reconstruction, in each method's own loss."""
-    panels: dict[tuple[str, str], list[Any]] = defaultdict(list)
-    for cell in _plain(part):
-        if _losses(cell.runs[0]):
-            panels[cell.model, cell.bits].append(cell)
+    panels = _logged(part, _losses)
     if not panels:
         return None
     axes = matrix(part, panels, sharey=True)
     for (model, bits), ax in axes.items():
-        units: list[str] = []
-        for method, (cell,) in _by_method(panels[model, bits]).items():
-            losses = _losses(cell.runs[0])
-            units += [unit for unit in losses if unit not in units]
+        logged = sorted(panels[model, bits], key=lambda pair: style.rank(pair[0].method.iloc[0]))
+        units = list(dict.fromkeys(unit for _, losses in logged for unit in losses))
+        for line, losses in logged:
             at = [units.index(unit) for unit in losses]
-            ax.plot(at, [after for _, after in losses.values()], **_look(method, cell.label))
-            ax.plot(at, [before for before, _ in losses.values()], linestyle=":", color=style.colour(method))
+            ax.plot(at, [after for _, after in losses.values()], **_look(line))
+            ax.plot(at, [before for before, _ in losses.values()], linestyle=":", color=_look(line)["color"])
         names = [unit.replace("blocks.", "").replace("layers.", "").replace("patch_embed", "patch") for unit in units]
         step = ceil(len(units) / 60)
         ax.set_xticks(range(0, len(units), step), [short(name, 24) for name in names[::step]],
@@ -143,7 +135,7 @@ def _bounds(record: Record) -> list[tuple[float, float]]:
     logged = ((entry.get("b1"), entry.get("b2")) for entry in record["log"][:MOST])
     pairs = [pair for both in logged if all(isinstance(side, list) for side in both)
              for pair in zip(*both, strict=False)]
-    return [(low, high) for low, high in (tuple(map(drawable, pair)) for pair in pairs[:MOST])
+    return [(low, high) for low, high in (tuple(map(_drawable, pair)) for pair in pairs[:MOST])
             if low is not None and high is not None]
 
 
@@ -151,63 +143,70 @@ def _losses(record: Record) -> dict[str, tuple[float, float]]:
     """Unit -> loss before, and after where that was kept; those that a logarithmic axis can show."""
     found = {}
     for entry in record["log"][:MOST]:
-        before, after = drawable(entry.get("loss_before")), drawable(entry.get("loss_after"))
+        before, after = _drawable(entry.get("loss_before")), _drawable(entry.get("loss_after"))
         if before is not None and after is not None and before > 0 and after > 0:
             found[str(entry.get("unit", ""))] = before, after if entry.get("kept", True) else before
     return found
+
+
+def _drawable(value: object) -> float | None:
+    """A logged value as a number that an axis can show, or None."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    return float(value) if good and isfinite(value) else None
 
 
 FIGURES: dict[str, Callable[[Comparable], Any]] = {
     "bits": by_bits, "minutes": by_minutes, "intervals": intervals, "calibration": by_calibration, "blocks": by_block}
 
 
-def _cells(part: Comparable) -> list[Any]:
-    """The rows of the summary with runs that ended well."""
-    return [cell for cell in summarise(tidy(cells(part.records))).itertuples() if cell.done]
+def _cells(part: Comparable, variants: bool = False) -> DataFrame:
+    """The summary where runs ended well."""
+    found = summarise(tidy(cells(part.records)))
+    return found[(found.done > 0) & (variants | (found.variant == ""))]
 
 
-def _plain(part: Comparable) -> list[Any]:
-    """One a model, method and bits, without variants of methods."""
-    return list({(cell.model, cell.method, cell.bits): cell for cell in _cells(part) if not cell.variant}.values())
-
-
-def _scored(part: Comparable, variants: bool = False) -> list[Any]:
+def _scored(part: Comparable, variants: bool = False) -> DataFrame:
     """Those with a defined headline metric."""
-    found = [cell for cell in _cells(part) if variants or not cell.variant]
-    first = headline(cell.metric for cell in found)
-    return [cell for cell in found if cell.metric == first and cell.n]
+    found = _cells(part, variants)
+    return found[(found.metric == headline(found.metric)) & (found.n > 0)]
+
+
+def _logged(part: Comparable, read: Callable[[Record], Any]) -> dict[tuple[str, str], list[tuple[DataFrame, Any]]]:
+    """(model, bits) -> what `read` finds in the log of the first run of each method, where it finds something."""
+    panels: dict[tuple[str, str], list[tuple[DataFrame, Any]]] = defaultdict(list)
+    for (model, _, _, bits), cell in _cells(part).groupby(KEY, sort=False):
+        if logged := read(cell.runs.iloc[0][0]):
+            panels[model, bits].append((cell, logged))
+    return panels
 
 
 def _left_out(part: Comparable) -> str:
     """Says that there are variants, which would pass for the method itself."""
-    count = len({(cell.model, cell.method, cell.variant, cell.bits) for cell in _cells(part) if cell.variant})
+    found = _cells(part, variants=True)
+    count = len(found[found.variant != ""].drop_duplicates(KEY))
     return f"{count} variants (other settings, weights or versions) are not drawn" if count else ""
 
 
-def _models(found: Iterable[Any]) -> list[str]:
-    return list(dict.fromkeys(cell.model for cell in found if cell.method != REFERENCE))
+def _lines(found: DataFrame) -> list[DataFrame]:
+    """One a method, in display order, bits from low to high."""
+    lines = sorted(found.groupby("method"), key=lambda pair: style.rank(pair[0]))
+    return [line.sort_values("bits", key=lambda bits: bits.map(width), kind="stable") for _, line in lines]
 
 
-def _by_method(found: Iterable[Any]) -> dict[str, list[Any]]:
-    """Method -> its cells, in display order."""
-    lines: dict[str, list[Any]] = defaultdict(list)
-    for cell in found:
-        lines[cell.method].append(cell)
-    return {method: lines[method] for method in style.order(lines)}
+def _axis(found: DataFrame) -> str:
+    return metric(found.metric.iloc[0]).axis
 
 
-def _title(label: str) -> str:
-    return short(label.partition(" [")[0])
+def _look(line: DataFrame) -> dict[str, Any]:
+    method, label = line.method.iloc[0], line.label.iloc[0]
+    return {"color": style.colour(method), "marker": style.marker(method), "label": short(label.partition(" [")[0])}
 
 
-def _look(method: str, label: str) -> dict[str, Any]:
-    return {"color": style.colour(method), "marker": style.marker(method), "label": _title(label)}
-
-
-def _reference_line(ax: Any, found: Iterable[Any], model: str) -> None:
-    for cell in found:
-        if (cell.model, cell.method) == (model, REFERENCE):
-            ax.axhline(cell.value, color=style.colour(REFERENCE), linestyle="--", linewidth=1, label=_title(cell.label))
+def _reference_line(ax: Any, found: DataFrame, model: str) -> None:
+    line = found[(found.model == model) & (found.method == REFERENCE)]
+    if not line.empty:
+        look = _look(line)
+        ax.axhline(line.value.iloc[0], color=look["color"], linestyle="--", linewidth=1, label=look["label"])
 
 
 def drawn(part: Comparable, names: Sequence[str]) -> Iterator[tuple[str, Any]]:

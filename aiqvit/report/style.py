@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from zlib import crc32
 
 MARKERS = "osD^vP*Xhd<>"
@@ -23,7 +22,7 @@ def marker(method: str) -> str:
     return MARKERS[names.index(method) if method in names else crc32(method[::-1].encode()) % len(MARKERS)]
 
 
-def order(methods: Iterable[str]) -> list[str]:
-    """Methods in display order, unknown ones last."""
+def rank(method: str) -> tuple[int, str]:
+    """For sorting in display order, unknown methods last."""
     names = list(COLOURS)
-    return sorted(set(methods), key=lambda m: (names.index(m) if m in names else len(names), m))
+    return names.index(method) if method in names else len(names), method

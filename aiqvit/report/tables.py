@@ -10,16 +10,16 @@ from aiqvit.harness.identity.labels import variant
 from aiqvit.harness.identity.spec import REFERENCE, Run
 from aiqvit.harness.store.records import Record, changed_since
 from aiqvit.io.names import file_name
-from aiqvit.report import footer, numbers
-from aiqvit.report.changed import changed
+from aiqvit.report import footer
 from aiqvit.report.frame import tidy
 from aiqvit.report.grid import Cell, Grid, Row, measured, ranked
 from aiqvit.report.intervals import Intervals, note
+from aiqvit.report.labels import changed
 from aiqvit.report.marks import marks
 from aiqvit.report.marks import notes as mark_notes
 from aiqvit.report.metrics import units
 from aiqvit.report.published import changes
-from aiqvit.report.summary import NONE, by_cell, summarise, text
+from aiqvit.report.summary import NONE, UNDEFINED_NOTE, by_cell, summarise, text
 
 Where = tuple[str, str, str, str]  # model, method, label, bits
 
@@ -52,7 +52,8 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
                *(f"{model} published" for model in beside)]
     used, limit = [records[run.spec.id] for run in runs], runs[0].spec.limit
     notes = _notes(runs, records)
-    notes += [numbers.NOTE] if numbers.any_undefined(used, shown) else []
+    if any(cell.n < cell.done for cell in summary.values() if cell.metric in shown):
+        notes.append(UNDEFINED_NOTE)
     if beside:
         notes.append("published: change from full precision on all of the data set, and the paper that prints it")
     notes.append(note(intervals, (cell.basis for cell in summary.values())))
