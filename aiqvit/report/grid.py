@@ -45,7 +45,7 @@ class Grid:
     columns: tuple[tuple[str, ...], ...]  # headings of each other column from the top, equally many
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
-    fields: tuple[str, ...] = ()  # columns of the CSV
+    fields: tuple[str, ...] = ()  # columns of the CSV, where they are not those of its lines
 
     @property
     def numbers(self) -> list[Mapping[str, Any]]:
@@ -73,7 +73,7 @@ class Grid:
         names = [*((*[""] * (levels - 1), name) for name in self.stub), *self.columns]
         names = [list(map(head, column)) for column in names]
         for level, text in enumerate(above, 1):
-            names[0][level] = text + names[0][level]
+            names[0][level] = f"{text} {names[0][level]}"
         rows = [[*map(head, row.heads), *(styles[own.place].format(cell(own.text)) for own in row.cells)]
                 for row in self.rows]
         for row, own, before in zip(rows[1:], self.rows[1:], self.rows, strict=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import accumulate, groupby
 
 from aiqvit.io.escape import latex as escape
 from aiqvit.io.names import file_name
@@ -65,12 +65,10 @@ def _rules(grid: Grid) -> list[str]:
     r"""For each level of headings but the first, a \cmidrule under each of the headings above."""
     levels = []
     for level in range(1, max(map(len, grid.columns))):
-        at, rules = len(grid.stub) + 1, ""
-        for _, run in groupby(grid.columns, key=lambda heads, level=level: heads[:level]):
-            size = len(list(run))
-            rules += rf"\cmidrule(lr){{{at}-{at + size - 1}}}"
-            at += size
-        levels.append(f"{rules} ")
+        sizes = [len(list(run)) for _, run in groupby(heads[:level] for heads in grid.columns)]
+        ends = accumulate(sizes, initial=len(grid.stub))
+        levels.append("".join(rf"\cmidrule(lr){{{end + 1}-{end + size}}}"
+                              for end, size in zip(ends, sizes, strict=False)))
     return levels
 
 

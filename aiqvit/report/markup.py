@@ -43,8 +43,9 @@ def markdown(grid: Grid) -> str:
 
 def comma_separated(grid: Grid) -> str:
     """Unrounded, with what it takes to trace each number."""
-    rows = [{name: csv_cell(value) for name, value in row.items()} for row in grid.numbers]
-    return pd.DataFrame(rows, columns=list(grid.fields), dtype=object).to_csv(index=False, lineterminator="\n")
+    lines = [{name: csv_cell(value) for name, value in line.items()} for line in grid.numbers]
+    fields = grid.fields or dict.fromkeys(name for line in lines for name in line)
+    return pd.DataFrame(lines, columns=list(fields), dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 def html(grid: Grid) -> str:

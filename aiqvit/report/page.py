@@ -27,11 +27,6 @@ from aiqvit.report.panels import pyplot, rendered, width
 from aiqvit.report.records import Comparable
 from aiqvit.report.summary import NONE, UNDEFINED_NOTE, summarise, text
 
-CAPTIONS = {
-    "bits": "Metric against bit width", "minutes": "Metric against the time that quantization took",
-    "intervals": "Intervals of the dynamic focusing quantizer by layer", "blocks": "Reconstruction loss by unit",
-    "calibration": "Metric against the number of calibration samples"}
-
 MOST = 100_000  # characters of a record that are shown
 CARD = ("role", "kind", "quantizer", "bits", "granularity", "note", "sites")
 SHOWN = ("spec", "defaults", "coverage", "metrics", "fp32", "calibration_images", "times", "peak_mib", "data",
@@ -66,7 +61,7 @@ def _section(part: Comparable, notes: Mapping[str, tuple[str, str]], intervals: 
         "name": part.title, "warnings": footer.warnings(part), "notes": remarks, "cards": _cards(done),
         "table": Markup(html_table(_grid(summary, metrics, intervals), 'class="sortable"')),  # noqa: S704  escaped
         "runs": list(map(_run, part.records)),
-        "figures": [{"caption": CAPTIONS[name], "data": _svg(figure)}
+        "figures": [{"caption": plots.FIGURES[name][1], "data": _svg(figure)}
                     for name, figure in plots.drawn(part, list(plots.FIGURES))],
     }
 

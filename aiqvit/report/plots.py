@@ -155,8 +155,12 @@ def _drawable(value: object) -> float | None:
     return float(value) if good and isfinite(value) else None
 
 
-FIGURES: dict[str, Callable[[Comparable], Any]] = {
-    "bits": by_bits, "minutes": by_minutes, "intervals": intervals, "calibration": by_calibration, "blocks": by_block}
+FIGURES: dict[str, tuple[Callable[[Comparable], Any], str]] = {
+    "bits": (by_bits, "Metric against bit width"),
+    "minutes": (by_minutes, "Metric against the time that quantization took"),
+    "intervals": (intervals, "Intervals of the dynamic focusing quantizer by layer"),
+    "calibration": (by_calibration, "Metric against the number of calibration samples"),
+    "blocks": (by_block, "Reconstruction loss by unit")}
 
 
 def _cells(part: Comparable, variants: bool = False) -> DataFrame:
@@ -212,7 +216,7 @@ def _reference_line(ax: Any, found: DataFrame, model: str) -> None:
 def drawn(part: Comparable, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """(name, figure) for the figures that the part has data for; each is closed when the next one is asked for."""
     for name in names:
-        figure = FIGURES[name](part)
+        figure = FIGURES[name][0](part)
         if figure is not None:
             yield name, figure
             pyplot().close(figure)

@@ -24,7 +24,7 @@ def make(method, model, top1, bits="4/4", seed=0, status="done", title=None, mad
     record = {
         "id": spec.id,
         "status": status,
-        "spec": {"bits": bits, "model": model},
+        "spec": {"bits": bits, "model": model, "seed": seed},
         "metrics": {"top1": top1, "top5": top1, "images": 10} if status == "done" else {},
         "fp32": fp32,
         "times": {"quantize": 90.0},
