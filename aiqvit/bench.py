@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from aiqvit.bounds import Count, Gpus, Threads, Workers
 from aiqvit.guard import Parser, guarded, number, path
+from aiqvit.tables import INTERVALS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,7 +53,9 @@ def parser() -> argparse.ArgumentParser:
         help="CPU threads of a run, which change its last digits (default: cores / workers)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="hyper-parameter of every method that has it")
     add("--out", type=path, default="results", help="folder of records and tables (default: %(default)s)")
-    add("--format", help="tables to write: comma list of md, csv, tex (default: all)")
+    add("--format", default="md,csv,tex",
+        help="tables to write: comma list of md, csv, tex, html (default: %(default)s)")
+    add("--intervals", action="store_true", help=INTERVALS)
     add("--save-images", type=number(Count), metavar="N",
         help="draw what fp32 and each new run predict on N images (coco)")
     add("--keep-models", action="store_true", help="keep each quantized model as a packed file in OUT/models")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import fields
-from importlib.util import find_spec
+from math import isnan
 from pathlib import Path
 
 from aiqvit.harness.identity.spec import Run
@@ -19,14 +19,17 @@ from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line, terminal
 from aiqvit.io.files import own_folder, write_text
-from aiqvit.report import marks, numbers, tables, units
-from aiqvit.report.numbers import text as defined
+from aiqvit.report import frame, intervals, marks, tables, units
+from aiqvit.report.markup import markdown
+from aiqvit.report.metrics import metric as about
+from aiqvit.report.summary import UNDEFINED
+from aiqvit.report.writers import FORMATS, write
 
 
 def bench(args: Namespace) -> int:
     """Plan everything, run what is pending, print and write the tables; 1 when a run failed, otherwise 0."""
     request = to_request(args)
-    formats = _formats(args.format)
+    formats, statistics = _formats(args.format), intervals.asked(args.intervals)
     plans = [_announced(plan(request, name), request) for name in request.task_names()]
     store = Store(args.out)
     store.check()
@@ -41,11 +44,11 @@ def bench(args: Namespace) -> int:
         failed += sum(record["status"] == "failed" for record in records.values())
         typed = {text.partition("=")[0].strip() for text in request.settings} | {"images"}  # `--set` and `--calib`
         table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records, request.grid or "",
-                             grid.task.headlines, typed)
+                             grid.task.headlines, typed, statistics)
         for kind in formats:
-            write_text(own_folder(Path(args.out), "tables") / f"{table.name}.{kind}", tables.render(table, kind))
+            write_text(own_folder(Path(args.out), "tables") / f"{table.name}.{kind}", write(table, kind))
         logs = [units.markdown(records[run.spec.id], run.label) for run in _each_once(grid)] if args.units else []
-        text = [tables.markdown(table), *filter(None, logs)]
+        text = [markdown(table), *filter(None, logs)]
         print("\n" + "\n".join(text), end="")
     return 1 if failed else 0
 
@@ -58,13 +61,10 @@ def to_request(args: Namespace) -> Request:
     return request
 
 
-def _formats(text: str | None) -> list[str]:
-    if text is None:
-        able = find_spec("pandas") and find_spec("jinja2")
-        return [f for f in tables.FORMATS if f != "tex" or able]
-    wrong = [f for f in split(text) if f not in tables.FORMATS]
+def _formats(text: str) -> list[str]:
+    wrong = [f for f in split(text) if f not in FORMATS]
     if wrong:
-        raise UserError(f"format {wrong[0]!r}: expected one of {', '.join(tables.FORMATS)}")
+        raise UserError(f"format {wrong[0]!r}: expected one of {', '.join(FORMATS)}")
     return split(text)
 
 
@@ -120,7 +120,7 @@ def _run(grid: Plan, store: Store, request: Request) -> dict[str, Record]:
     else:
         ended = execute(grid, store, request, before)
     for run, record, fresh in ended:
-        records[run.spec.id] = record
+        records[run.spec.id] = {**record, "folder": str(store.folder)}
         print(line(_line(run, record, fresh, task.metrics)), flush=True)
         if fresh and record["scheme"]:
             print(terminal(_card(record)), flush=True)
@@ -143,8 +143,9 @@ def _line(run: Run, record: Record, fresh: bool, metrics: tuple[str, ...]) -> st
         return f"{_name(run)}: FAILED, {record['error']['type']}: {record['error']['message']}"
     values = []
     for metric in metrics:
-        change = "" if run.reference else defined(numbers.changes([record], metric), " ({:+.2f})", "")
-        values.append(f"{metric} {defined(numbers.values([record], metric))}{change}")
+        found, change = frame.value(record, metric), frame.change(record, metric)
+        shown = UNDEFINED if isnan(found) else f"{found:.{about(metric).decimals}f}"
+        values.append(f"{metric} {shown}" + ("" if run.reference or isnan(change) else f" ({change:+.2f})"))
     times = "" if run.reference else f"{record['times']['quantize']:.0f} s to quantize, "
     times += f"{record['times']['evaluate']:.0f} s to evaluate"
     names = record["data"].get("skipped", [])

@@ -30,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="aiqvit.figures", description="Draw records.", epilog=WHAT)
     add = p.add_argument
-    add("results", nargs="*", type=path, default=["results"], help="folders of records (default: %(default)s)")
+    add("results", nargs="*", type=path, default=["results"],
+        help="results folders, or folders of them (default: %(default)s)")
     add("--figure", default="all", help=f"comma list of {', '.join(NAMES)}, or all (default: %(default)s)")
     add("--format", default="pdf,png", help="comma list of pdf, png, svg (default: %(default)s)")
     add("--out", type=path, default="results/figures", help="folder to write to (default: %(default)s)")
@@ -52,11 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from aiqvit.io.files import write_bytes
     from aiqvit.report.panels import pyplot, rendered
 
-    try:
-        pyplot()
-    except ImportError as error:
-        raise UserError("figures need matplotlib: pip install 'aiqvit[report]'") from error
-
+    pyplot()
     out, count = Path(args.out), 0
     for name, figure in _drawn(args, names):
         for kind in formats:

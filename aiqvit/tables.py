@@ -13,6 +13,7 @@ from pathlib import Path
 from aiqvit.guard import Parser, guarded, path
 from aiqvit.interfaces import UserError
 
+INTERVALS = "show intervals of numbers; bold is then what cannot be told from the best"
 FORMATS = ("tex", "md", "csv", "html")
 NUMBERS = range(1, 7)
 WHAT = """1 ImageNet, 2 COCO, 3 ModelNet40, 4 ShapeNetPart, 5 AIQViT's parts (bench --grid table5), 6 fixed against
@@ -24,9 +25,11 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="aiqvit.tables", description="Write the AIQViT paper's Tables 1 to 6.", epilog=WHAT)
     add = p.add_argument
-    add("results", nargs="*", type=path, default=["results"], help="folders of records (default: %(default)s)")
+    add("results", nargs="*", type=path, default=["results"],
+        help="results folders, or folders of them (default: %(default)s)")
     add("--table", default="all", help="comma list of 1 to 6, or all (default: %(default)s)")
     add("--source", default="ours", help="ours, paper, or both with their difference (default: %(default)s)")
+    add("--intervals", action="store_true", help=INTERVALS)
     add("--format", default="tex,md,csv", help="comma list of tex, md, csv, html (default: %(default)s)")
     add("--out", type=path, default="results/tables", help="folder to write to (default: %(default)s)")
     return p
@@ -36,17 +39,17 @@ def run(args: argparse.Namespace) -> int:
     """Build, print and write the tables that the command line asks for."""
     from aiqvit.io.escape import line
     from aiqvit.io.files import write_text
-    from aiqvit.report import grid, latex, markup
+    from aiqvit.report import latex, markup, paper
+    from aiqvit.report.writers import write
 
     numbers = [int(n) for n in choices("table", args.table, [*map(str, NUMBERS)], "all")]
     formats = choices("format", args.format, FORMATS)
-    source = choices("source", args.source, grid.SOURCES)[0]
-    grids = [grid.paper(n) for n in numbers] if source == "paper" else _measured(args.results, numbers, source)
-    writers = {"tex": latex.snippet, "md": markup.markdown, "csv": markup.comma_separated, "html": markup.html}
+    source = choices("source", args.source, paper.SOURCES)[0]
+    grids = list(map(paper.as_printed, numbers)) if source == "paper" else _measured(args, numbers, source == "both")
     out = Path(args.out)
     for table in grids:
         for kind in formats:
-            write_text(out / f"{table.name}.{kind}", writers[kind](table))
+            write_text(out / f"{table.name}.{kind}", write(table, kind))
     if "tex" in formats:
         write_text(out / "tables.tex", latex.document([table.name for table in grids]))
     print("\n".join(map(markup.markdown, grids)), end="")
@@ -55,18 +58,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(folders: Sequence[str], numbers: Sequence[int], source: str) -> list:
+def _measured(args: argparse.Namespace, numbers: Sequence[int], beside: bool) -> list:
     from aiqvit.catalogue import Registered
-    from aiqvit.report import grid, records
+    from aiqvit.report import intervals, paper, records
     from aiqvit.report.layouts import layout
 
-    known, grids = Registered(), []
-    parts, methods = records.parts(records.load(folders, known)), known.methods
+    known, statistics, grids = Registered(), intervals.asked(args.intervals), []
+    parts, methods = records.parts(records.load(args.results, known)), known.methods
     for number in numbers:
         task = layout(number).task
-        tasks = [task] if source == "both" else [task, f"{task}-mini"]  # nothing is published on embedded data
-        tables = [grid.ours(number, part, methods, source == "both") for part in parts if part.task in tasks]
-        tables = [table for table in tables if any(n["source"] == "ours" for n in table.numbers())]
+        tasks = [task] if beside else [task, f"{task}-mini"]  # nothing is published on embedded data
+        tables = [paper.ours(number, part, methods, beside, statistics) for part in parts if part.task in tasks]
+        tables = [table for table in tables if any(n["source"] == "ours" for n in table.numbers)]
         if not tables:
             print(f"aiqvit: table {number}: no records of its runs on {task}", file=sys.stderr)
         grids += tables

@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aiqvit.guard import Parser, guarded, path
+from aiqvit.tables import INTERVALS
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(prog="aiqvit.report", description="Write one HTML page that shows everything in results folders.")
     p.add_argument("results", nargs="*", type=path, default=["results"],
-                   help="folders of records (default: %(default)s)")
+                   help="results folders, or folders of them (default: %(default)s)")
     p.add_argument("--out", type=path, default="results/report.html", help="file to write (default: %(default)s)")
+    p.add_argument("--intervals", action="store_true", help=INTERVALS)
     p.add_argument("--title", default="Results", help="heading of the page (default: %(default)s)")
     return p
 
@@ -28,11 +30,11 @@ def run(args: argparse.Namespace) -> int:
     from aiqvit.catalogue import Registered
     from aiqvit.io.escape import line
     from aiqvit.io.files import write_text
-    from aiqvit.report import page, records
+    from aiqvit.report import intervals, page, records
 
-    known = Registered()
+    known, statistics = Registered(), intervals.asked(args.intervals)
     parts = records.parts(records.load(args.results, known))
-    write_text(Path(args.out), page.render(args.title, parts, known.methods))
+    write_text(Path(args.out), page.render(args.title, parts, known.methods, statistics))
     print(line(args.out))
     return 0
 

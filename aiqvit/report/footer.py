@@ -9,8 +9,8 @@ from aiqvit.harness.identity import labels
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
 from aiqvit.report import marks as marking
-from aiqvit.report import numbers
 from aiqvit.report.cells import Key, unequal
+from aiqvit.report.frame import value
 from aiqvit.report.layouts import FULL, Layout
 from aiqvit.report.published import printed, rows
 from aiqvit.report.records import Comparable
@@ -48,13 +48,13 @@ def of_records(table: Layout, part: Comparable, found: Mapping[Key, Sequence[Rec
         notes.append(": ".join(methods["aiqvit"]))
     notes += [*marking.notes(done), *table.remarks, *conditions(part, done), *_scope(table, part, done, found)]
     notes += scheme_differences(done) + of_data(done) + of_inputs(done) + unequal(found)
-    notes += [f"failed: {_name(r)}: {reason(r)}" for r in records if r["status"] == "failed"]
+    notes += of_failures(records)
     others = [r for group in found.values() for r in group if r["id"] not in used and "beside" not in r]
     if others and table.compares:
-        names = _list(f"{r['spec']['model']} {r['label']}" for r in others)
+        names = listed(f"{r['spec']['model']} {r['label']}" for r in others)
         notes.append(f"in the results, but without a place in this table: {names}")
     if beside := [r for group in found.values() for r in group if "beside" in r]:
-        names = _list(f"{r['spec']['model']} {r['label']} {r['spec']['bits']} ({_short([r['id']])})" for r in beside)
+        names = listed(f"{r['spec']['model']} {r['label']} {r['spec']['bits']} ({_short([r['id']])})" for r in beside)
         notes.append(f"other settings, weights or versions of the same cells, left out: {names}")
     notes.append(f"versions: {versions(records)}")
     notes.append(f"runs (records *-ID*.json): {_short(used)}")
@@ -64,20 +64,25 @@ def of_records(table: Layout, part: Comparable, found: Mapping[Key, Sequence[Rec
 def conditions(part: Comparable, done: Sequence[Record]) -> list[str]:
     """Marks, protocol, preset, seeds, calibration samples, samples evaluated, device."""
     quantized = [r for r in done if r["spec"]["method"] != REFERENCE]
-    calibration = _list(f"{r['label'].partition(' [')[0]} {r['calibration_images']}" for r in quantized)
-    images = _list(f"{r['metrics'].get('images', '?')} of {r['data'].get('val', '?')}" for r in done)
-    seeds = _list(sorted({r["spec"]["seed"] for r in quantized}))
-    hardware = _list(r["manifest"].get("device") or r["spec"].get("device", "?") for r in quantized)
+    calibration = listed(f"{r['label'].partition(' [')[0]} {r['calibration_images']}" for r in quantized)
+    images = listed(f"{r['metrics'].get('images', '?')} of {r['data'].get('val', '?')}" for r in done)
+    seeds = listed(sorted({r["spec"]["seed"] for r in quantized}))
+    hardware = listed(r["manifest"].get("device") or r["spec"].get("device", "?") for r in quantized)
     facts = (("protocol", part.protocol), ("preset", part.preset), ("seeds", seeds),
              ("calibration samples", calibration), ("samples evaluated", images), ("device", hardware))
     spread = "; mean ± standard deviation (number of seeds)" if len({r["spec"]["seed"] for r in quantized}) > 1 else ""
     return ["; ".join(f"{name}: {value}" for name, value in facts if value) + spread]
 
 
-def reason(record: Record) -> str:
-    """The first line of why a run failed."""
-    error = record["error"]
-    return (error["message"].strip() or error["type"].strip() or "unknown").splitlines()[0]
+def of_failures(records: Iterable[Record]) -> list[str]:
+    """The first line of why each of the runs that failed did."""
+    found = []
+    for record in records:
+        if record["status"] == "failed":
+            spec, error = record["spec"], record["error"]
+            why = (error["message"].strip() or error["type"].strip() or "unknown").splitlines()[0]
+            found.append(f"failed: {spec['model']}, {record['label']}, {spec['bits']}, seed {spec['seed']}: {why}")
+    return found
 
 
 def of_data(done: Sequence[Record]) -> list[str]:
@@ -95,11 +100,11 @@ def _scope(table: Layout, part: Comparable, done: Sequence[Record], found: Mappi
     """Why these numbers may not be comparable with published ones."""
     notes, gaps = warnings(part), []
     for row in rows():
-        own = numbers.values(found.get((row["model"], REFERENCE, "", "32/32"), []), row["metric"])
+        own = (value(r, row["metric"]) for r in found.get((row["model"], REFERENCE, "", "32/32"), []))
         shown = any(r["spec"]["model"] == row["model"] for r in done)
         if shown and row["method"] == REFERENCE and row["task"] == part.task:
-            gaps += [f"{row['model']} {row['metric']} {value - float(row['value']):+.2f}" for value in own
-                     if abs(value - float(row["value"])) > 0.05]
+            gaps += [f"{row['model']} {row['metric']} {one - float(row['value']):+.2f}" for one in own
+                     if abs(one - float(row["value"])) > 0.05]
     if gaps:
         notes.append(f"full precision differs from the paper's ({', '.join(gaps)}): other data, weights or transform, "
                      "so compare changes from full precision")
@@ -111,34 +116,32 @@ def warnings(part: Comparable) -> list[str]:
     sizes = {r["data"]["val"] for r in part.records if "val" in r.get("data", {})}
     found = [f"LIMITED to {part.limit} samples, not comparable with full runs"] if part.limit else []
     if part.task in FULL and sizes - {FULL[part.task]}:
-        found.append(f"SUBSET: {_list(sizes)} of the {FULL[part.task]} samples of the full set, not comparable with "
+        found.append(f"SUBSET: {listed(sizes)} of the {FULL[part.task]} samples of the full set, not comparable with "
                      "published numbers")
     return found
 
 
 def scheme_differences(records: Iterable[Record]) -> list[str]:
     """Where methods quantize differently: `post_softmax: uniform per tensor (MinMax); log-sqrt2 ... (RepQ-ViT)`."""
-    sites: dict[tuple[str, str], dict[str, set[str]]] = {}
-    titles = []
+    sites: dict[str, dict[str, set[str]]] = {}
+    titles: dict[str, None] = {}
     for record in records:
         title = record["label"].partition(" [")[0]
-        if record["scheme"] and title not in titles:
-            titles.append(title)
         asked = dict(zip(("weight", "activation"), record["spec"]["bits"].split("/"), strict=True))
         for row in record["scheme"]:
+            titles[title] = None
             usual = str(row["bits"]) == asked[row["kind"]] or row["quantizer"] == "float"
             text = ("" if usual else f"{row['bits']} bit ") + row["quantizer"]
             text += f" per {row['granularity']}" if row["granularity"] != "-" else ""
             text += f" ({row['note']})" if row["note"] else ""
-            sites.setdefault((row["kind"], row["role"]), {}).setdefault(title, set()).add(text)
+            sites.setdefault(f"{row['role']} {row['kind']}s", {}).setdefault(title, set()).add(text)
     alike: dict[str, list[str]] = {}
-    for (kind, role), by_title in sites.items():
+    for site, by_title in sites.items():
         kinds: dict[str, list[str]] = {}
         for title in titles:
             kinds.setdefault(" or ".join(sorted(by_title.get(title, {"not there"}))), []).append(title)
         if len(kinds) > 1:
-            text = "; ".join(f"{what} ({', '.join(who)})" for what, who in kinds.items())
-            alike.setdefault(text, []).append(f"{role} {'weights' if kind == 'weight' else 'activations'}")
+            alike.setdefault("; ".join(f"{what} ({', '.join(who)})" for what, who in kinds.items()), []).append(site)
     return [f"scheme differs at {', '.join(roles)}: {text}" for text, roles in alike.items()]
 
 
@@ -156,10 +159,6 @@ def versions(records: Iterable[Record]) -> str:
     return ", ".join(f"{name} {' / '.join(values)}" for name, values in found.items())
 
 
-def _name(record: Record) -> str:
-    return f"{record['spec']['model']}, {record['label']}, {record['spec']['bits']}, seed {record['spec']['seed']}"
-
-
 def _short(ids: Iterable[str]) -> str:
     """The hexadecimal ends of run ids, as short as they stay different; record files are called `*-<id>.json`."""
     ends = [run.rpartition("-")[2] for run in ids]
@@ -167,5 +166,6 @@ def _short(ids: Iterable[str]) -> str:
     return " ".join(end[:length] for end in ends)
 
 
-def _list(values: Iterable[object]) -> str:
+def listed(values: Iterable[object]) -> str:
+    """Each once, joined by commas."""
     return ", ".join(dict.fromkeys(map(str, values)))

@@ -1,34 +1,28 @@
-"""A layout filled with numbers: the paper's, ours from records, or both with their difference."""
+"""A finished table, ready to be written in any format; and which of its numbers are best."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import mean
 from typing import Any
 
-from aiqvit.harness.identity.spec import REFERENCE
-from aiqvit.harness.store.records import Record
-from aiqvit.io.names import file_name
-from aiqvit.report import footer
-from aiqvit.report import numbers as numbers_of
-from aiqvit.report.cells import Key, cells
-from aiqvit.report.layouts import Layout, Line, layout, with_rows
-from aiqvit.report.marks import marks
-from aiqvit.report.published import printed
-from aiqvit.report.records import Comparable
+import pandas as pd
 
-SOURCES = ("paper", "ours", "both")
+from aiqvit.harness.store.records import Record
+from aiqvit.report.intervals import Intervals
+from aiqvit.report.metrics import metric as about
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry: its text, its value as printed, and whether it is the best (1) or second (2) of its group."""
+    """One entry: its text, its value as printed, and whether it is bold (1) or underlined (2)."""
 
     text: str
     value: float | None = None
+    metric: str = ""
+    runs: Sequence[Record] = ()  # that it is made of
+    numbers: Mapping[str, Any] = field(default_factory=dict)  # a line of the CSV, unrounded
     place: int = 0
-    numbers: Mapping[str, Any] = field(default_factory=dict)  # for the CSV
 
 
 @dataclass(frozen=True)
@@ -37,163 +31,89 @@ class Row:
 
     heads: tuple[str, ...]
     cells: tuple[Cell, ...]
-    group: str
+    group: str = ""  # a rule stands between groups
     ranked: str = ""  # rows with the same name compete for bold; none for an empty one
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A finished table, ready to be written in any format."""
+    """A finished table."""
 
     name: str  # file name without suffix
     caption: str
-    stub: tuple[str, ...]
-    columns: tuple[tuple[str, ...], ...]  # headings of each column from the top
+    stub: tuple[str, ...]  # headings of the leading columns
+    columns: tuple[tuple[str, ...], ...]  # headings of each other column from the top, equally many
     rows: tuple[Row, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()  # columns of the CSV, where they are not those of its lines
 
-    def numbers(self) -> list[dict[str, Any]]:
-        """One dictionary a cell that holds a number, for CSV; the difference is in the row of ours."""
-        return [dict(cell.numbers) for row in self.rows for cell in row.cells if cell.numbers]
+    @property
+    def numbers(self) -> list[Mapping[str, Any]]:
+        """The lines of the CSV."""
+        return [cell.numbers for row in self.rows for cell in row.cells if cell.numbers]
 
+    @property
+    def header(self) -> list[str]:
+        """The headings of all columns; those of several levels joined."""
+        return [*self.stub, *map(" ".join, self.columns)]
 
-def paper(number: int) -> Grid:
-    """The AIQViT paper's Table 1 to 6 as printed."""
-    table = layout(number)
-    rows = [Row(line.heads, tuple(_paper_cell(table, line, column) for column in table.columns), line.group,
-                _rank_group(line)) for line in table.rows]
-    return Grid(f"table{number}-paper", f"{table.caption}. As printed in the AIQViT paper, Table {number}", table.stub,
-                _heads(table), _placed(rows), tuple(footer.of_paper(table)))
+    @property
+    def texts(self) -> list[list[str]]:
+        """The rows without their marks."""
+        return [[*row.heads, *(cell.text for cell in row.cells)] for row in self.rows]
 
+    def frame(self, head: Callable[[str], str], cell: Callable[[str], str], styles: Sequence[str], rule: str = "",
+              above: Sequence[str] = ()) -> pd.DataFrame:
+        """The table as texts for one of pandas' writers, all escaped by `head` and `cell`.
 
-def ours(number: int, part: Comparable, methods: Mapping[str, tuple[str, str]], beside: bool = False) -> Grid:
-    """The same table from the records of one part, with rows for all other methods that were measured.
-
-    `methods` maps registered names to (title, note) in display order. With `beside` each row is followed by the
-    paper's and the difference, ours minus the paper's.
-    """
-    embedded = part.task != layout(number).task
-    found = cells(part.records)
-    models = list(dict.fromkeys(model for model, *_ in found))
-    table = layout(number, models if embedded else None)
-    table = _relabelled(_extended(table, found, methods), methods)
-    rows = []
-    for line in table.rows:
-        own = tuple(_own_cell(table, found, line, column) for column in table.columns)
-        if not beside:
-            rows.append(Row(line.heads, own, line.group, _rank_group(line)))
-            continue
-        theirs = tuple(_paper_cell(table, line, column) for column in table.columns)
-        if all(cell.value is None for cell in theirs):
-            rows.append(Row((*line.heads, "ours"), own, line.group, f"{_rank_group(line)} ours"))
-            continue
-        differences = tuple(_difference(a, b, table.decimals) for a, b in zip(own, theirs, strict=True))
-        own = tuple(replace(a, numbers=a.numbers and {**a.numbers, "difference": d.value})
-                    for a, d in zip(own, differences, strict=True))
-        for source, entries in (("paper", theirs), ("ours", own), ("difference", differences)):
-            group = _rank_group(line) and f"{_rank_group(line)} {source}"
-            rows.append(Row((*line.heads, source), entries, line.group, "" if source == "difference" else group))
-    used = [r for line in table.rows for column in table.columns for r in found.get(_key(line, column)[:4], [])]
-    notes = footer.of_records(table, part, found, {r["id"]: r for r in used}, methods)
-    if beside:
-        notes = [*(n for n in footer.of_paper(table) if n not in notes), *notes]
-    mark = "".join(f"{warning[0].upper()}{warning[1:]}. " for warning in footer.warnings(part))
-    name = file_name("-".join([f"table{number}", "both" if beside else "ours", part.name]))
-    caption = f"{mark}{table.caption}" + (" (embedded mini data instead of the real set)" if embedded else "")
-    stub = (*table.stub, "Source") if beside else table.stub
-    return Grid(name, caption, stub, _heads(table), _placed(rows), tuple(notes))
+        `styles` are forms of plain, bold and underlined cells; `rule` begins the rows in front of which a rule stands,
+        and `above` the levels of headings but the first.
+        """
+        levels = max(map(len, self.columns))
+        names = [*((*[""] * (levels - 1), name) for name in self.stub), *self.columns]
+        names = [list(map(head, column)) for column in names]
+        for level, text in enumerate(above, 1):
+            names[0][level] = f"{text} {names[0][level]}"
+        rows = [[*map(head, row.heads), *(styles[own.place].format(cell(own.text)) for own in row.cells)]
+                for row in self.rows]
+        for row, own, before in zip(rows[1:], self.rows[1:], self.rows, strict=False):
+            row[0] = rule * (own.group != before.group) + row[0]
+        index = pd.MultiIndex.from_arrays(list(zip(*names, strict=True))) if levels > 1 else [name for name, in names]
+        return pd.DataFrame(rows, columns=index, dtype=object)
 
 
-def _key(line: Line, column: Line) -> tuple[str, str, str, str, str]:
-    both = {**line.key, **column.key}
-    return both["model"], both["method"], both["variant"], both["bits"], both["metric"]
+def measured(cell: Any, shown: str, decimals: int | None = None, numbers: Mapping[str, Any] | None = None) -> Cell:
+    """A row of the summary under its text; it competes with its value as it is printed."""
+    if cell is None or not cell.n:
+        return Cell(shown, numbers=numbers or {})
+    value = round(cell.value, about(cell.metric).decimals if decimals is None else decimals)
+    return Cell(shown, value, cell.metric, cell.runs, numbers or {})
 
 
-def _heads(table: Layout) -> tuple[tuple[str, ...], ...]:
-    return tuple(column.heads for column in table.columns)
+def ranked(rows: Sequence[Row], intervals: Intervals | None = None) -> tuple[Row, ...]:
+    """The rows with `place` in their cells: for each column, of the rows that compete."""
+    cells = [list(row.cells) for row in rows]
+    for name in dict.fromkeys(row.ranked for row in rows if row.ranked):
+        members = [i for i, row in enumerate(rows) if row.ranked == name]
+        for column in range(len(rows[members[0]].cells)):
+            rivals = [i for i in members if cells[i][column].value is not None]
+            for i, place in zip(rivals, _places([cells[i][column] for i in rivals], intervals), strict=True):
+                cells[i][column] = replace(cells[i][column], place=place)
+    return tuple(replace(row, cells=tuple(own)) for row, own in zip(rows, cells, strict=True))
 
 
-def _rank_group(line: Line) -> str:
-    return "" if line.key["method"] == REFERENCE else line.group or "all"
-
-
-def _numbers(table: Layout, where: Sequence[str], source: str) -> dict[str, Any]:
-    names = ("model", "method", "variant", "bits", "metric")
-    return {"table": table.number, "source": source, **dict(zip(names, where, strict=True))}
-
-
-def _paper_cell(table: Layout, line: Line, column: Line) -> Cell:
-    where = _key(line, column)
-    row = printed(table.number).get(where)
-    if row is None:
-        return Cell("—")
-    return Cell(row["value"], float(row["value"]),
-                numbers={**_numbers(table, where, "paper"), "value": float(row["value"])})
-
-
-def _own_cell(table: Layout, found: Mapping[Key, list[Record]], line: Line, column: Line) -> Cell:
-    *where, metric = _key(line, column)
-    records = found.get(tuple(where), [])
-    done = [r for r in records if r["status"] == "done" and metric in r["metrics"]]
-    if not done:
-        return Cell("failed" if records else "—")
-    values = numbers_of.values(done, metric)
-    if not values:
-        return Cell(numbers_of.UNDEFINED)
-    spread = numbers_of.spread(values)
-    text = f"{mean(values):.{table.decimals}f}"
-    numbers = {**_numbers(table, (*where, metric), "ours"), "value": mean(values), "std": spread, "n": len(values),
-               "seeds": " ".join(str(r["spec"]["seed"]) for r in done), "preset": done[0]["spec"]["preset"],
-               "limit": done[0]["spec"]["limit"], "images": done[0]["metrics"].get("images"),
-               "calibration_images": done[0]["calibration_images"], "run_ids": " ".join(r["id"] for r in done),
-               "marks": marks(done)}
-    shown = text if spread is None else f"{text} ± {spread:.{table.decimals}f} ({len(values)})"
-    return Cell(shown + marks(done), float(text), numbers=numbers)
-
-
-def _difference(own: Cell, theirs: Cell, decimals: int) -> Cell:
-    if own.value is None or theirs.value is None:
-        return Cell("—")
-    value = round(own.value - theirs.value, decimals) + 0.0  # never -0.0
-    return Cell(f"{value:+.{decimals}f}", value)
-
-
-def _extended(table: Layout, found: Mapping[Key, list[Record]], methods: Mapping[str, tuple[str, str]]) -> Layout:
-    if not table.compares:
-        return table
-    have = {(line.key["method"], line.key["bits"]) for line in table.rows}
-    shown = {column.key["model"] for column in table.columns}
-    more = {(method, bits): records[0]["label"] for (model, method, variant, bits), records in found.items()
-            if model in shown and not variant and (method, bits) not in have}
-    order = {method: i for i, method in enumerate(methods)}
-    ordered = sorted(more, key=lambda pair: (order.get(pair[0], len(order)), pair[0]))
-    return with_rows(table, [(method, more[method, bits], bits) for method, bits in ordered])
-
-
-def _relabelled(table: Layout, methods: Mapping[str, tuple[str, str]]) -> Layout:
-    """Methods under the titles that they have here, each with the letter of its note."""
-    if not table.compares:
-        return table
-    letters = footer.letters(table, methods)
-    rows = []
-    for line in table.rows:
-        name = line.key["method"]
-        title = methods[name][0] if name in methods else line.heads[0]
-        mark = f"^{letters[name]}" if name in letters else ""
-        rows.append(replace(line, heads=(title + mark, *line.heads[1:])))
-    return replace(table, rows=tuple(rows))
-
-
-def _placed(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """The rows with the best and the second value of every column and group marked; equal values share a place."""
-    placed = []
-    for row in rows:
-        rivals = [r for r in rows if row.ranked and r.ranked == row.ranked]
-        marked = []
-        for i, cell in enumerate(row.cells):
-            values = [r.cells[i].value for r in rivals if r.cells[i].value is not None]
-            ahead = sum(value > cell.value for value in values) if cell.value in values else len(values)
-            worst = cell.value is None or not values or cell.value == min(values)  # the last of a group is neither
-            marked.append(replace(cell, place=0 if worst or ahead > 1 else ahead + 1))
-        placed.append(replace(row, cells=tuple(marked)))
-    return tuple(placed)
+def _places(cells: Sequence[Cell], intervals: Intervals | None) -> list[int]:
+    """1, bold, and 2, underlined; equal values share a place, and the last of a group has none for its value alone."""
+    if len(cells) < 2:
+        return [0] * len(cells)
+    metric = cells[0].metric
+    worth = [-cell.value if about(metric).lower else cell.value for cell in cells]
+    ahead = [sum(other > own for other in worth) for own in worth]
+    places = [0 if own == min(worth) or n > 1 else n + 1 for own, n in zip(worth, ahead, strict=True)]
+    if intervals is None or not all(cell.runs for cell in cells):
+        return places
+    best = worth.index(max(worth))
+    alike = intervals.indistinguishable(cells[best].runs, [cell.runs for cell in cells], metric)
+    bold = [n == 0 or same for n, same in zip(ahead, alike, strict=True)]
+    behind = max((own for own, is_bold in zip(worth, bold, strict=True) if not is_bold), default=min(worth))
+    return [1 if is_bold else 2 if own == behind > min(worth) else 0 for own, is_bold in zip(worth, bold, strict=True)]

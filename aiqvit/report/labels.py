@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from aiqvit.harness.identity import labels
+from aiqvit.harness.identity.spec import Run
 from aiqvit.harness.store.records import Record
 
 ELSEWHERE = {"protocol", "memory_gb"}  # settings that a part's heading says, or that change no number
@@ -29,6 +32,19 @@ def label(record: Record, title: str) -> str:
 def with_more(text: str, more: str) -> str:
     """A label with something more in its brackets."""
     return f"{text[:-1]},{more}]" if text.endswith("]") and " [" in text else f"{text} [{more}]"
+
+
+def changed(runs: Sequence[Run], only: Collection[str] | None = None) -> str:
+    """For a file name: `steps=1,lowrank=off`, several variants joined by `+`; empty where all are the preset's own.
+
+    `only` leaves settings of other names out: an ablation has a name, what is typed besides has none.
+    """
+    found: dict[str, None] = {}
+    for run in runs:
+        settings = {k: v for k, v in run.spec.settings.items() if only is None or k in only}
+        inputs = labels.inputs(run.spec.settings)
+        found[",".join(filter(None, [labels.variant(settings, run.defaults), inputs]))] = None
+    return "+".join(filter(None, found))
 
 
 def _typed(record: Record) -> str:

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate, groupby
 
 from aiqvit.io.escape import latex as escape
 from aiqvit.io.names import file_name
-from aiqvit.report.grid import Cell, Grid
-from aiqvit.report.markup import spanned
+from aiqvit.report.grid import Grid
 
 PACKAGES = ("booktabs", "amssymb", "adjustbox")
 STYLES = ("{}", r"\textbf{{{}}}", r"\underline{{{}}}")
+SNIPPET = r"""%% \usepackage{%s}
+\begin{table*}[t]
+\centering
+\caption{%s.}
+\label{tab:%s}
+\begin{adjustbox}{max width=\textwidth,max totalheight=.7\textheight}
+%s\end{adjustbox}
+%s\end{table*}
+"""
+NOTES = r"""\par\medskip
+\begin{minipage}{\textwidth}\scriptsize\raggedright
+%s
+\end{minipage}
+"""
 DOCUMENT = r"""\documentclass[10pt]{article}
 \usepackage[a4paper,margin=15mm]{geometry}
 %s
@@ -24,21 +39,10 @@ DOCUMENT = r"""\documentclass[10pt]{article}
 def snippet(grid: Grid) -> str:
     """A `table*` that scales down to the text width when it must; its first line names the packages it needs."""
     aligned = "l" * len(grid.stub) + "r" * len(grid.columns)
-    lines = [f"% \\usepackage{{{','.join(PACKAGES)}}}", r"\begin{table*}[t]", r"\centering",
-             rf"\caption{{{_heading(grid.caption)}.}}", rf"\label{{tab:{file_name(grid.name)}}}",
-             r"\begin{adjustbox}{max width=\textwidth,max totalheight=.7\textheight}",
-             rf"\begin{{tabular}}{{{aligned}}}", r"\toprule", *_header(grid), r"\midrule"]
-    previous = grid.rows[0]
-    for row in grid.rows:
-        if row.group != previous.group:
-            lines.append(r"\midrule")
-        heads = list(map(_heading, row.heads))
-        if grid.stub[-1] == "Source" and row is not previous and row.heads[:-1] == previous.heads[:-1]:
-            heads[:-1] = [""] * (len(heads) - 1)  # the method stands beside the first of its sources
-        previous = row
-        lines.append(" & ".join([*heads, *map(_cell, row.cells)]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}", r"\end{adjustbox}", *_notes(grid.notes), r"\end{table*}"]
-    return "\n".join(lines) + "\n"
+    frame = _once(grid).frame(_heading, escape, STYLES, r"\midrule ", _rules(grid))
+    table = frame.style.hide(axis="index").to_latex(hrules=True, multicol_align="c", column_format=aligned)
+    notes = "\n".join(rf"{_small(note)}{_heading(note.removesuffix('.'))}.\par" for note in grid.notes)
+    return SNIPPET % (",".join(PACKAGES), _heading(grid.caption), file_name(grid.name), table, notes and NOTES % notes)
 
 
 def document(names: Sequence[str]) -> str:
@@ -47,23 +51,25 @@ def document(names: Sequence[str]) -> str:
     return DOCUMENT % (packages, "\n\\clearpage\n".join(rf"\input{{{file_name(name)}}}" for name in names))
 
 
-def _header(grid: Grid) -> list[str]:
-    levels, first = max(map(len, grid.columns)), len(grid.stub) + 1
-    lines = []
-    for level in range(levels):
-        last = level == levels - 1
-        cells = [*map(_heading, grid.stub)] if last else [""] * len(grid.stub)
-        rules, at = [], first
-        for head, size in spanned(grid, level):
-            cells.append(_heading(head) if last else rf"\multicolumn{{{size}}}{{c}}{{{_heading(head)}}}")
-            rules.append(rf"\cmidrule(lr){{{at}-{at + size - 1}}}")
-            at += size
-        lines.append(" & ".join(cells) + r" \\" + ("" if last else " " + "".join(rules)))
-    return lines
+def _once(grid: Grid) -> Grid:
+    """The table with a method beside the first of its sources only."""
+    if grid.stub[-1] != "Source":
+        return grid
+    blank = ("",) * (len(grid.stub) - 1)
+    rows = [replace(row, heads=(*blank, row.heads[-1])) if row.heads[:-1] == before.heads[:-1] else row
+            for before, row in zip(grid.rows, grid.rows[1:], strict=False)]
+    return replace(grid, rows=(grid.rows[0], *rows))
 
 
-def _cell(cell: Cell) -> str:
-    return STYLES[cell.place].format(escape(cell.text))
+def _rules(grid: Grid) -> list[str]:
+    r"""For each level of headings but the first, a \cmidrule under each of the headings above."""
+    levels = []
+    for level in range(1, max(map(len, grid.columns))):
+        sizes = [len(list(run)) for _, run in groupby(heads[:level] for heads in grid.columns)]
+        ends = accumulate(sizes, initial=len(grid.stub))
+        levels.append("".join(rf"\cmidrule(lr){{{end + 1}-{end + size}}}"
+                              for end, size in zip(ends, sizes, strict=False)))
+    return levels
 
 
 def _heading(text: str) -> str:
@@ -73,10 +79,3 @@ def _heading(text: str) -> str:
 
 def _small(note: str) -> str:
     return r"\tiny " if len(note) > 1000 else ""  # the ids of a hundred runs
-
-
-def _notes(notes: Sequence[str]) -> list[str]:
-    if not notes:
-        return []
-    return [r"\par\medskip", r"\begin{minipage}{\textwidth}\scriptsize\raggedright",
-            *(rf"{_small(note)}{_heading(note.removesuffix('.'))}.\par" for note in notes), r"\end{minipage}"]

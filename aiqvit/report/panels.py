@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from math import ceil
 from typing import Any
 
+from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
 from aiqvit.report import style
 from aiqvit.report.footer import warnings
@@ -53,9 +54,15 @@ def softmax_levels(values: Any, rows: Sequence[tuple[str, str, Sequence[float]]]
 
 
 def pyplot() -> Any:
-    """matplotlib.pyplot, drawing to files only: text is no formula, the same numbers give the same bytes."""
+    """matplotlib.pyplot, drawing to files only: text is no formula, the same numbers give the same bytes.
+
+    Raises `UserError` when matplotlib is not installed.
+    """
     os.environ["MPLBACKEND"] = "Agg"  # what the user has there may not exist
-    import matplotlib
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise UserError("figures need matplotlib: pip install 'aiqvit[report]'") from error
 
     matplotlib.use("Agg")
     matplotlib.rcParams.update({"text.parse_math": False, "text.usetex": False, "svg.hashsalt": "aiqvit"})

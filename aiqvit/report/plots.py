@@ -2,78 +2,77 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import ceil
-from statistics import mean
+from collections.abc import Callable, Iterator, Sequence
+from math import ceil, isfinite
 from typing import Any
+
+from pandas import DataFrame
 
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
 from aiqvit.report import style
-from aiqvit.report.cells import Key, cells
-from aiqvit.report.numbers import drawable, spread, values
+from aiqvit.report.cells import cells
+from aiqvit.report.frame import CELL, tidy
+from aiqvit.report.metrics import headline, metric
 from aiqvit.report.panels import finished, log_ticks, matrix, pyplot, short, side_by_side, width
 from aiqvit.report.records import Comparable
+from aiqvit.report.summary import summarise
 
 MOST = 400  # units or layers in a panel
+LARGEST = 1e12  # number on an axis
+KEY = CELL[:-1]
 
 
 def by_bits(part: Comparable) -> Any:
     """The metric against the bit width, a line a method, a panel a model; error bars over seeds."""
-    found, metric, label = _scored(part)
-    if not any(method != REFERENCE for _, method, *_ in found):
+    found = _scored(part)
+    quantized = found[found.method != REFERENCE]
+    if quantized.empty:
         return None
-    axes = side_by_side(part, _models(found))
-    bits = sorted({b for *_, b in found if b != "32/32"}, key=width)
+    axes = side_by_side(part, quantized.model.unique())
+    bits = sorted(quantized.bits.unique(), key=width)
     for model, ax in axes.items():
-        _reference_line(ax, found, model, metric)
-        methods = style.order({m for where, m, *_ in found if where == model} - {REFERENCE})
-        for i, method in enumerate(methods):  # a little beside each other, so that none hides another
-            points = [(bits.index(b), r) for b in bits if (r := found.get((model, method, "", b)))]
-            scores = [values(runs, metric) for _, runs in points]
-            spreads = [spread(v) or 0 for v in scores]
-            ax.errorbar([x + 0.03 * (i - (len(methods) - 1) / 2) for x, _ in points], [mean(v) for v in scores],
-                        spreads if any(spreads) else None, capsize=3, **_look(method, points[0][1]), linewidth=1.4)
+        _reference_line(ax, found, model)
+        lines = _lines(quantized[quantized.model == model])
+        for i, line in enumerate(lines):  # a little beside each other, so that none hides another
+            spreads = line.value_std.fillna(0)
+            ax.errorbar(line.bits.map(bits.index) + 0.03 * (i - (len(lines) - 1) / 2), line.value,
+                        spreads if spreads.any() else None, capsize=3, **_look(line), linewidth=1.4)
         ax.set_xticks(range(len(bits)), bits)
         ax.set_xlim(-0.25, len(bits) - 0.75)
-        ax.set(title=short(model), xlabel="bits (weights/activations)", ylabel=label)
+        ax.set(title=short(model), xlabel="bits (weights/activations)", ylabel=_axis(found))
     return finished(axes, _left_out(part))
 
 
 def by_minutes(part: Comparable) -> Any:
     """The metric against the minutes that quantization took, a panel a model and bit width."""
-    found, metric, label = _scored(part)
-    places = {(model, b) for model, method, _, b in found if method != REFERENCE}
-    if not places:
+    found = _scored(part)
+    panels = dict(list(found[found.method != REFERENCE].groupby(["model", "bits"])))
+    if not panels:
         return None
-    axes = matrix(part, places, sharex=True, sharey=True)
+    axes = matrix(part, panels, sharex=True, sharey=True)
     for (model, bits), ax in axes.items():
-        _reference_line(ax, found, model, metric)
-        for method in style.order(m for where, m, _, b in found if (where, b) == (model, bits)):
-            runs = found[model, method, "", bits]
-            minutes = mean(max(r["times"]["quantize"], 0.1) for r in runs) / 60
-            ax.plot(minutes, mean(values(runs, metric)), linestyle="none", markersize=8,
-                    **_look(method, runs))
+        _reference_line(ax, found, model)
+        for point in _lines(panels[model, bits]):
+            ax.plot(point.seconds.clip(lower=0.1) / 60, point.value, linestyle="none", markersize=8, **_look(point))
         ax.margins(x=0.15)
-        ax.set(title=short(f"{model} {bits}"), xlabel="minutes to quantize (log scale)", ylabel=label)
+        ax.set(title=short(f"{model} {bits}"), xlabel="minutes to quantize (log scale)", ylabel=_axis(found))
     log_ticks(axes)
     return finished(axes, _left_out(part))
 
 
 def intervals(part: Comparable) -> Any:
     """The intervals that DFQ learned, by layer (AIQViT's Figure 4a), a panel a model and bit width."""
-    panels = {(model, bits): runs[0] for (model, _, _, bits), runs in _plain(part).items() if _bounds(runs[0])}
+    panels = _logged(part, _bounds)
     if not panels:
         return None
     axes = matrix(part, panels)
     for (model, bits), ax in axes.items():
-        record = panels[model, bits]
-        bounds = _bounds(record)
+        line, bounds = panels[model, bits][-1]
         layers = range(1, len(bounds) + 1)
         ax.bar(layers, [b2 - b1 for b1, b2 in bounds], bottom=[b1 for b1, _ in bounds], width=0.7,
-               color=style.colour(record["spec"]["method"]), label=_title([record]))
+               color=_look(line)["color"], label=_look(line)["label"])
         ax.set_xticks(list(layers)[:: ceil(len(bounds) / 12)])
         ax.set(title=short(f"{model} {bits}"), xlabel="attention layer", ylabel="attention weight, b1 to b2",
                ylim=(0, None))
@@ -85,49 +84,42 @@ def by_calibration(part: Comparable) -> Any:
 
     Other settings, weights or versions are lines of their own.
     """
-    series: dict[Key, dict[int, list[Record]]] = defaultdict(dict)
-    metric, label = style.headline(next((r["metrics"] for r in part.records if r["status"] == "done"), {}))
-    for (model, method, variant, bits), runs in _chosen(part).items():
-        if method != REFERENCE and values(runs, metric):
-            other = re.sub(r"(^|,)images=\d+(?=,|$)", "", variant).strip(",")
-            series[model, method, other, bits].setdefault(runs[0]["calibration_images"], runs)
-    series = {where: sizes for where, sizes in series.items() if len(sizes) > 1}
-    if not series:
+    found = _scored(part, variants=True)
+    found = found.assign(variant=found.variant.str.replace(r"(^|,)images=\d+(?=,|$)", "", regex=True).str.strip(","))
+    found = found[found.method != REFERENCE].drop_duplicates([*KEY, "calibration_images"])
+    lines = [line for _, line in found.groupby(KEY, sort=False) if len(line) > 1]
+    if not lines:
         return None
-    axes = side_by_side(part, list(dict.fromkeys(model for model, *_ in series)))
-    styles = {bits: ("-", "--", ":", "-.")[i % 4] for i, bits in enumerate(sorted({b for *_, b in series}, key=width))}
-    for (model, method, other, bits), sizes in series.items():
+    axes = side_by_side(part, list(dict.fromkeys(line.model.iloc[0] for line in lines)))
+    widths = sorted({line.bits.iloc[0] for line in lines}, key=width)
+    for line in lines:
+        model, _, other, bits = line[KEY].iloc[0]
         if model not in axes:
             continue
-        xs, runs = sorted(sizes), next(iter(sizes.values()))
-        name = f"{_title(runs)} [{other}]" if other else _title(runs)
-        look = _look(method, runs) | {"label": short(f"{name} {bits}")}
-        axes[model].plot(xs, [mean(values(sizes[x], metric)) for x in xs], styles[bits], **look)
+        look, style_of = _look(line), ("-", "--", ":", "-.")[widths.index(bits) % 4]
+        look["label"] = short(f"{look['label']}{f' [{other}]' if other else ''} {bits}")
+        line = line.sort_values("calibration_images")
+        axes[model].plot(line.calibration_images.to_list(), line.value, style_of, **look)
         axes[model].set_xscale("log", base=2)
         axes[model].xaxis.set_major_formatter("{x:.0f}")
         axes[model].xaxis.set_minor_formatter("")
-        axes[model].set(title=short(model), xlabel="calibration samples (log scale)", ylabel=label)
+        axes[model].set(title=short(model), xlabel="calibration samples (log scale)", ylabel=_axis(found))
     return finished(axes)
 
 
 def by_block(part: Comparable) -> Any:
     """The loss of every unit before (dotted) and after (solid) reconstruction, in each method's own loss."""
-    panels: dict[tuple[str, str], dict[str, Record]] = defaultdict(dict)
-    for (model, method, _, bits), runs in _plain(part).items():
-        if _losses(runs[0]):
-            panels[model, bits][method] = runs[0]
+    panels = _logged(part, _losses)
     if not panels:
         return None
     axes = matrix(part, panels, sharey=True)
     for (model, bits), ax in axes.items():
-        units: list[str] = []
-        for method in style.order(panels[model, bits]):
-            record = panels[model, bits][method]
-            losses = _losses(record)
-            units += [unit for unit in losses if unit not in units]
+        logged = sorted(panels[model, bits], key=lambda pair: style.rank(pair[0].method.iloc[0]))
+        units = list(dict.fromkeys(unit for _, losses in logged for unit in losses))
+        for line, losses in logged:
             at = [units.index(unit) for unit in losses]
-            ax.plot(at, [after for _, after in losses.values()], **_look(method, [record]))
-            ax.plot(at, [before for before, _ in losses.values()], linestyle=":", color=style.colour(method))
+            ax.plot(at, [after for _, after in losses.values()], **_look(line))
+            ax.plot(at, [before for before, _ in losses.values()], linestyle=":", color=_look(line)["color"])
         names = [unit.replace("blocks.", "").replace("layers.", "").replace("patch_embed", "patch") for unit in units]
         step = ceil(len(units) / 60)
         ax.set_xticks(range(0, len(units), step), [short(name, 24) for name in names[::step]],
@@ -143,7 +135,7 @@ def _bounds(record: Record) -> list[tuple[float, float]]:
     logged = ((entry.get("b1"), entry.get("b2")) for entry in record["log"][:MOST])
     pairs = [pair for both in logged if all(isinstance(side, list) for side in both)
              for pair in zip(*both, strict=False)]
-    return [(low, high) for low, high in (tuple(map(drawable, pair)) for pair in pairs[:MOST])
+    return [(low, high) for low, high in (tuple(map(_drawable, pair)) for pair in pairs[:MOST])
             if low is not None and high is not None]
 
 
@@ -151,62 +143,80 @@ def _losses(record: Record) -> dict[str, tuple[float, float]]:
     """Unit -> loss before, and after where that was kept; those that a logarithmic axis can show."""
     found = {}
     for entry in record["log"][:MOST]:
-        before, after = drawable(entry.get("loss_before")), drawable(entry.get("loss_after"))
+        before, after = _drawable(entry.get("loss_before")), _drawable(entry.get("loss_after"))
         if before is not None and after is not None and before > 0 and after > 0:
             found[str(entry.get("unit", ""))] = before, after if entry.get("kept", True) else before
     return found
 
 
-FIGURES: dict[str, Callable[[Comparable], Any]] = {
-    "bits": by_bits, "minutes": by_minutes, "intervals": intervals, "calibration": by_calibration, "blocks": by_block}
+def _drawable(value: object) -> float | None:
+    """A logged value as a number that an axis can show, or None."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    return float(value) if good and isfinite(value) else None
 
 
-def _chosen(part: Comparable) -> dict[Key, list[Record]]:
-    """The runs of each cell that ended well."""
-    return {key: done for key, runs in cells(part.records).items()
-            if (done := [r for r in runs if r["status"] == "done"])}
+FIGURES: dict[str, tuple[Callable[[Comparable], Any], str]] = {
+    "bits": (by_bits, "Metric against bit width"),
+    "minutes": (by_minutes, "Metric against the time that quantization took"),
+    "intervals": (intervals, "Intervals of the dynamic focusing quantizer by layer"),
+    "calibration": (by_calibration, "Metric against the number of calibration samples"),
+    "blocks": (by_block, "Reconstruction loss by unit")}
 
 
-def _plain(part: Comparable) -> dict[Key, list[Record]]:
-    """The same, without variants of methods."""
-    return {key: runs for key, runs in _chosen(part).items() if not key[2]}
+def _cells(part: Comparable, variants: bool = False) -> DataFrame:
+    """The summary where runs ended well."""
+    found = summarise(tidy(cells(part.records)))
+    return found[(found.done > 0) & (variants | (found.variant == ""))]
+
+
+def _scored(part: Comparable, variants: bool = False) -> DataFrame:
+    """Those with a defined headline metric."""
+    found = _cells(part, variants)
+    return found[(found.metric == headline(found.metric)) & (found.n > 0)]
+
+
+def _logged(part: Comparable, read: Callable[[Record], Any]) -> dict[tuple[str, str], list[tuple[DataFrame, Any]]]:
+    """(model, bits) -> what `read` finds in the log of the first run of each method, where it finds something."""
+    panels: dict[tuple[str, str], list[tuple[DataFrame, Any]]] = defaultdict(list)
+    for (model, _, _, bits), cell in _cells(part).groupby(KEY, sort=False):
+        if logged := read(cell.runs.iloc[0][0]):
+            panels[model, bits].append((cell, logged))
+    return panels
 
 
 def _left_out(part: Comparable) -> str:
     """Says that there are variants, which would pass for the method itself."""
-    count = sum(bool(key[2]) for key in _chosen(part))
+    found = _cells(part, variants=True)
+    count = len(found[found.variant != ""].drop_duplicates(KEY))
     return f"{count} variants (other settings, weights or versions) are not drawn" if count else ""
 
 
-def _models(found: Mapping[Key, Any]) -> list[str]:
-    return list(dict.fromkeys(model for model, method, *_ in found if method != REFERENCE))
+def _lines(found: DataFrame) -> list[DataFrame]:
+    """One a method, in display order, bits from low to high."""
+    lines = sorted(found.groupby("method"), key=lambda pair: style.rank(pair[0]))
+    return [line.sort_values("bits", key=lambda bits: bits.map(width), kind="stable") for _, line in lines]
 
 
-def _scored(part: Comparable) -> tuple[dict[Key, list[Record]], str, str]:
-    """The same with a defined headline metric, that metric and its label."""
-    found = _plain(part)
-    metric, label = style.headline(next(iter(found.values()))[0]["metrics"]) if found else ("", "")
-    return {key: runs for key, runs in found.items() if values(runs, metric)}, metric, label
+def _axis(found: DataFrame) -> str:
+    return metric(found.metric.iloc[0]).axis
 
 
-def _title(runs: Sequence[Record]) -> str:
-    return short(runs[0]["label"].partition(" [")[0])
+def _look(line: DataFrame) -> dict[str, Any]:
+    method, label = line.method.iloc[0], line.label.iloc[0]
+    return {"color": style.colour(method), "marker": style.marker(method), "label": short(label.partition(" [")[0])}
 
 
-def _look(method: str, runs: Sequence[Record]) -> dict[str, Any]:
-    return {"color": style.colour(method), "marker": style.marker(method), "label": _title(runs)}
-
-
-def _reference_line(ax: Any, found: Mapping[Key, list[Record]], model: str, metric: str) -> None:
-    if runs := found.get((model, REFERENCE, "", "32/32")):
-        ax.axhline(values(runs, metric)[0], color=style.colour(REFERENCE), linestyle="--", linewidth=1,
-                   label=_title(runs))
+def _reference_line(ax: Any, found: DataFrame, model: str) -> None:
+    line = found[(found.model == model) & (found.method == REFERENCE)]
+    if not line.empty:
+        look = _look(line)
+        ax.axhline(line.value.iloc[0], color=look["color"], linestyle="--", linewidth=1, label=look["label"])
 
 
 def drawn(part: Comparable, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """(name, figure) for the figures that the part has data for; each is closed when the next one is asked for."""
     for name in names:
-        figure = FIGURES[name](part)
+        figure = FIGURES[name][0](part)
         if figure is not None:
             yield name, figure
             pyplot().close(figure)

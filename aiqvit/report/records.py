@@ -16,7 +16,7 @@ from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
 from aiqvit.io.names import file_name
-from aiqvit.io.text import missing
+from aiqvit.report.folders import folders
 from aiqvit.report.labels import label
 
 
@@ -63,33 +63,29 @@ class Comparable:
         return ", ".join([self.task, *(f"{name} {value}" for name, value in facts if value)])
 
 
-def load(folders: Iterable[str | Path], catalogue: Catalogue) -> list[Record]:
-    """Every record in the folders, each run once; a folder holds `runs/*.json`, or is that folder.
+def load(places: Iterable[str | Path], catalogue: Catalogue) -> list[Record]:
+    """Every record in results folders or folders of them (`folders.folders`), each run once.
 
     What is derived is added to each: its `label`; `stale`, whether the source has changed since; `unlike`, how many of
-    its settings are not those of the preset; `newer`, whether a later version than today's made it. Corrupt and foreign
-    files are named on stderr and left out. Raises `UserError` for a folder that is not there or when there is no record
-    at all.
+    its settings are not those of the preset; `newer`, whether a later version than today's made it; and the `folder`
+    that it lies in. Corrupt and foreign files are named on stderr and left out. Raises `UserError` for a folder that is
+    not there or when there is no record at all.
     """
     found: dict[str, Record] = {}
-    folders = [Path(folder) for folder in folders]
-    for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"{missing('results folder', folder)} (aiqvit.bench --out makes it)")
-        store = Store(folder if (folder / "runs").is_dir() else folder.parent)
-        store.folder = folder / "runs" if (folder / "runs").is_dir() else folder
-        for path in sorted(store.folder.glob("*.json")):
-            record = store.read(path.stem)
-            if not record:
-                continue
+    places = list(map(Path, places))
+    for folder in dict.fromkeys(folder for place in places for folder in folders(place)):
+        store = Store(folder.parent)
+        store.folder = folder
+        for record in store.records():
             known = found.get(record["id"])
             if known and known["metrics"] != record["metrics"]:
                 print(line(f"aiqvit: {record['id']} is there again in {folder}, with other numbers: the first that "
                            "ended well counts"), file=sys.stderr)
             if not known or known["status"] != "done":
-                found[record["id"]] = _derived(record, catalogue)
+                found[record["id"]] = {**_derived(record, catalogue), "folder": str(folder)}
     if not found:
-        raise UserError(f"no records in {', '.join(map(str, folders))}: run aiqvit.bench first, or name its --out")
+        raise UserError(f"no records in {', '.join(map(str, places))}, nor in runs of folders in it: run aiqvit.bench "
+                        "first, or name its --out")
     return sorted(found.values(), key=_age)
 
 

@@ -47,4 +47,4 @@ def test_many_settings_are_a_bounded_name():
 
 def test_the_row_says_it_too():
     shown = table(make("fake", "a", 70.0, steps=1))
-    assert shown.rows[0][1] == "fake [steps=1]" and shown.numbers[0]["method"] == "fake [steps=1]"
+    assert shown.texts[0][1] == "fake [steps=1]" and shown.numbers[0]["method"] == "fake [steps=1]"

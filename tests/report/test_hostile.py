@@ -17,9 +17,10 @@ from aiqvit.harness.identity.spec import run_id
 from aiqvit.harness.store.records import plain, sealed
 from aiqvit.harness.store.trust import revived
 from aiqvit.io.names import file_name
-from aiqvit.report import grid, latex, markup, page, plots, records, units
-from aiqvit.report import tables as bench_tables
+from aiqvit.report import latex, page, paper, plots, records, units
 from aiqvit.report.__main__ import main as report
+from aiqvit.report.writers import FORMATS
+from aiqvit.report.writers import write as written_as
 from tests.report.make_records import record, write
 from tests.report.test_tables import make, table
 
@@ -60,9 +61,9 @@ def test_text_is_escaped_in_every_output(text):
     names = []
     for part in records.parts(evil(text)):
         for number in (1, 5):
-            made = grid.ours(number, part, {**KNOWN.methods, "minmax": (f"t{text}", f"n{text}")})
+            made = paper.ours(number, part, {**KNOWN.methods, "minmax": (f"t{text}", f"n{text}")})
             names.append(made.name)
-            written = [f(made) for f in (latex.snippet, markup.markdown, markup.comma_separated, markup.html)]
+            written = [written_as(made, kind) for kind in ("tex", "md", "csv", "html")]
             assert not any(map(hidden, written))
             tex, md, text_of_cells, html = written
             assert not re.search(r"\\(immediate|write18|frac)|\\input\{/|(?<!\\)%(?! \\usepackage)", tex)
@@ -78,7 +79,6 @@ def test_text_is_escaped_in_every_output(text):
 
 def test_nothing_is_written_outside_the_folder(tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    pytest.importorskip("jinja2")
     path = "/../../../ESCAPED/x$\\frac{$"
     made = [record(f"aiqvit{path}", f"m{path}", {"top1": 50.0}, log=LOG, task=f"imagenet-mini{path}", preset=f"p{path}",
                    protocol=path),
@@ -108,14 +108,14 @@ def test_parts_of_equal_names_are_files_of_their_own():
 @pytest.mark.parametrize("text", EVIL, ids=ascii)
 def test_benchs_own_table(text):
     made = table(make("m", "a", 70.0, title=f"t{text}"), make("n", f"b{text}", 1.0, status="failed", key=text))
-    for kind in bench_tables.FORMATS:
-        assert not hidden(bench_tables.render(made, kind))
+    for kind in FORMATS:
+        assert not hidden(written_as(made, kind))
     assert file_name(made.name) == made.name
-    tex = bench_tables.render(made, "tex")
+    tex = written_as(made, "tex")
     assert not re.search(r"\\(immediate|write18|frac)|\\input", tex)
-    rows = list(csv.reader(io.StringIO(bench_tables.render(made, "csv"))))
+    rows = list(csv.reader(io.StringIO(written_as(made, "csv"))))
     assert not any(cell.startswith(("=", "@")) for row in rows for cell in row)
-    assert len({line.count("|") for line in bench_tables.render(made, "md").splitlines() if line[:1] == "|"}) == 1
+    assert len({line.count("|") for line in written_as(made, "md").splitlines() if line[:1] == "|"}) == 1
 
 
 @pytest.mark.parametrize("text", ["m$\\nosuch$", "a\nb\x00\x1b[31m\u202e", "x" * 900], ids=ascii)
@@ -176,12 +176,11 @@ def test_no_record_that_a_store_takes_ends_a_report():
         made = list(islice(taken(rng, base), 5))
         for part in records.parts(list(map(derived, made))):
             for number, beside in ((1, False), (1, True), (5, False)):
-                shown = grid.ours(number, part, KNOWN.methods, beside)
-                for writer in (latex.snippet, markup.markdown, markup.html, markup.comma_separated):
-                    assert not hidden(writer(shown))
+                shown = paper.ours(number, part, KNOWN.methods, beside)
+                for kind in FORMATS:
+                    assert not hidden(written_as(shown, kind))
             assert not any(hidden(units.markdown(one, one["label"])) for one in part.records)
     pytest.importorskip("matplotlib")
-    pytest.importorskip("jinja2")
     few = list(map(derived, islice(taken(rng, base), 10)))
     assert page.render("t", records.parts(few), KNOWN.methods).count("<script>") == 1
 

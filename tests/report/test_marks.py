@@ -2,7 +2,8 @@
 
 import pytest
 
-from aiqvit.report import marks, tables
+from aiqvit.report import marks
+from aiqvit.report.latex import snippet
 from aiqvit.tables import main
 from tests.report.make_records import record, write
 from tests.report.test_tables import make, table
@@ -16,16 +17,16 @@ def test_bench_marks_the_row_and_says_why_once():
                   make("part", "a", 50.0, coverage=COVERAGE), make("whole", "a", 40.0, coverage={
                       **COVERAGE, "quantized": 0.995, "missed": 0.005}),
                   make("both", "a", 30.0, made_by="other", coverage=COVERAGE))
-    assert [row[1] for row in shown.rows] == ["same", "old†", "part‡", "whole", "both†‡"]
+    assert [row[1] for row in shown.texts] == ["same", "old†", "part‡", "whole", "both†‡"]
     assert shown.notes.count(marks.STALE_NOTE) == 1 and shown.notes.count(NOTE) == 1
     assert [row["marks"] for row in shown.numbers] == ["", "†", "‡", "", "†‡"]
-    text = tables.render(shown, "tex")
+    text = snippet(shown)
     assert r"old$\dagger$" in text and r"part$\ddagger$" in text
 
 
 def test_nothing_is_marked_where_nothing_is_to_say():
     shown = table(make("same", "a", 70.0))
-    assert not {"†", "‡"} & set("".join([*shown.notes, *shown.rows[0]]))
+    assert not {"†", "‡"} & set("".join([*shown.notes, *shown.texts[0]]))
 
 
 @pytest.fixture

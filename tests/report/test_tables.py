@@ -7,7 +7,9 @@ import pytest
 
 from aiqvit.harness.identity.spec import Run, RunSpec
 from aiqvit.interfaces import Method, UserError
-from aiqvit.report import tables
+from aiqvit.report import latex, tables
+from aiqvit.report.markup import comma_separated, markdown
+from aiqvit.report.writers import write
 
 
 class Fake(Method):
@@ -22,7 +24,7 @@ def make(method, model, top1, bits="4/4", seed=0, status="done", title=None, mad
     record = {
         "id": spec.id,
         "status": status,
-        "spec": {"bits": bits, "model": model},
+        "spec": {"bits": bits, "model": model, "seed": seed},
         "metrics": {"top1": top1, "top5": top1, "images": 10} if status == "done" else {},
         "fp32": fp32,
         "times": {"quantize": 90.0},
@@ -55,7 +57,7 @@ def mixed():
 
 def test_cells(mixed):
     assert mixed.header == ["W/A", "Method", "a top1", "b_x top1", "Minutes"]
-    assert mixed.rows == [
+    assert mixed.texts == [
         ["32/32", "Full precision", "80.00", "80.00", "—"],
         ["4/4", "fake", "71.00 ± 1.41 (n=2, -9.00)", "81.00 (+1.00)", "1.5"],
         ["4/4", "other", "failed", "—", "—"],
@@ -66,18 +68,18 @@ def test_cells(mixed):
 
 
 def test_markdown_lines_up(mixed):
-    lines = [line for line in tables.render(mixed, "md").splitlines() if line.startswith("|")]
+    lines = [line for line in markdown(mixed).splitlines() if line.startswith("|")]
     assert len(lines) == 5 and len({len(line) for line in lines}) == 1
 
 
 def test_csv_has_every_number(mixed):
-    lines = tables.render(mixed, "csv").splitlines()
+    lines = comma_separated(mixed).splitlines()
     assert lines[0].startswith("bits,method,model,runs,failed,top1,top1_std,top1_drop,top5")
     assert len(lines) == 6
 
 
 def test_latex_is_escaped(mixed):
-    text = tables.render(mixed, "tex")
+    text = latex.snippet(mixed)
     assert r"b\_x top1" in text and r"$\pm$" in text and r"\toprule" in text and r"50\% \& more" in text
     assert "(n=2, $-$9.00)" in text
 
@@ -85,27 +87,28 @@ def test_latex_is_escaped(mixed):
 def test_latex_compiles(mixed, tmp_path):
     if not shutil.which("pdflatex"):
         pytest.skip("no pdflatex")
-    body = tables.render(mixed, "tex")
-    page = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{body}\end{{document}}"
+    body = latex.snippet(mixed)
+    packages = ",".join(latex.PACKAGES)
+    page = rf"\documentclass{{article}}\usepackage{{{packages}}}\begin{{document}}{body}\end{{document}}"
     (tmp_path / "t.tex").write_text(page.replace(r"\begin{document}", "\\begin{document}\n"))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
 
 
 def test_unknown_format(mixed):
-    with pytest.raises(UserError, match="expected one of md, csv, tex"):
-        tables.render(mixed, "pdf")
+    with pytest.raises(UserError, match="expected one of md, csv, tex, html"):
+        write(mixed, "pdf")
 
 
 def test_a_task_with_two_headlines_has_two_columns_a_model():
     run, record = make("fake", "a", 70.0)
     found = tables.build("coco", ("top5", "top1"), "quick", [run], {record["id"]: record}, headlines=2)
     assert found.header == ["W/A", "Method", "a top5", "a top1", "Minutes"]
-    assert found.rows == [["4/4", "fake", "70.00 (-25.00)", "70.00 (-10.00)", "1.5"]]
+    assert found.texts == [["4/4", "fake", "70.00 (-25.00)", "70.00 (-10.00)", "1.5"]]
     assert "top5 and top1 in percent" in found.caption
 
 
 def test_one_run_under_two_names_is_one_run():
     run, record = make("fake", "a", 70.0)
-    (row,) = tables.build("imagenet", ("top1",), "quick", [run, run, run], {record["id"]: record}).rows
+    (row,) = tables.build("imagenet", ("top1",), "quick", [run, run, run], {record["id"]: record}).texts
     assert row[2] == "70.00 (-10.00)"

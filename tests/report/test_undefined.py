@@ -8,7 +8,7 @@ import pytest
 from aiqvit.harness.store.records import Store
 from aiqvit.report import plots
 from aiqvit.report.__main__ import main as report
-from aiqvit.report.grid import ours
+from aiqvit.report.paper import ours
 from aiqvit.report.records import parts
 from tests.report.make_records import record, write
 
@@ -38,7 +38,7 @@ def test_tables_figures_and_the_page_show_it(tmp_path, box, mask):
     (part,) = parts(found)
     for name, figure in plots.drawn(part, list(plots.FIGURES)):
         figure.savefig(tmp_path / f"{name}.png")
-    cells = [cell.text for row in ours(4, part, METHODS).rows for cell in row.cells]
+    cells = [text for row in ours(4, part, METHODS).texts for text in row]
     assert "nan" not in " ".join(cells)
     assert report([str(folder), "--out", str(tmp_path / "page.html")]) == 0
     page = (tmp_path / "page.html").read_text()
