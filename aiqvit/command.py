@@ -19,17 +19,18 @@ from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line, terminal
 from aiqvit.io.files import own_folder, write_text
-from aiqvit.report import frame, intervals, marks, tables, units
+from aiqvit.report import frame, marks, tables, units
 from aiqvit.report.markup import markdown
 from aiqvit.report.metrics import metric as about
 from aiqvit.report.summary import UNDEFINED
 from aiqvit.report.writers import FORMATS, write
+from aiqvit.statistics import Statistics
 
 
 def bench(args: Namespace) -> int:
     """Plan everything, run what is pending, print and write the tables; 1 when a run failed, otherwise 0."""
     request = to_request(args)
-    formats, statistics = _formats(args.format), intervals.asked(args.intervals)
+    formats, statistics = _formats(args.format), Statistics(args.intervals)
     plans = [_announced(plan(request, name), request) for name in request.task_names()]
     store = Store(args.out)
     store.check()

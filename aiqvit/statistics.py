@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 from aiqvit.harness.store.records import Record, Store
 from aiqvit.harness.store.schema import COUNTS
@@ -39,13 +40,16 @@ def known(record: Record, outcomes: Outcomes | None, draws: int | None = None, s
 
 
 class Statistics:
-    """Intervals of cells and of their differences: see `aiqvit.report.intervals.Intervals`."""
+    """Intervals of cells and of their differences: see `aiqvit.report.intervals.Intervals`.
+
+    Records have the `folder` that they lie in; without one they are taken by their sums.
+    """
 
     level = LEVEL
 
-    def __init__(self, stores: Iterable[Store]) -> None:
-        """`stores` are where the records come from."""
-        self.stores = list(stores)
+    def __init__(self, shown: bool = False) -> None:
+        """`shown`: whether cells have their intervals."""
+        self.shown = shown
         self._known: dict[str, dict[str, Measured]] = {}
         self._samples: dict[str, tuple[str, ...]] = {}  # by the digest of the data
 
@@ -73,8 +77,7 @@ class Statistics:
 
     def _outcomes(self, record: Record) -> Outcomes | None:
         """Raises `UserError` for those of other samples than the first run on the same data had."""
-        store = next((store for store in self.stores if store.path(record["id"]).is_file()), None)
-        found = store.outcomes(record) if store else None
+        found = Store.of(Path(record["folder"])).outcomes(record) if "folder" in record else None
         usual = self._samples.setdefault(record["spec"]["data"], found.samples) if found else ()
         if found and found.samples != usual:
             raise UserError(f"{record['id']!r} was evaluated on other samples than other runs on the same data: run it "

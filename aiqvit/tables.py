@@ -13,7 +13,7 @@ from pathlib import Path
 from aiqvit.guard import Parser, guarded, path
 from aiqvit.interfaces import UserError
 
-INTERVALS = "show intervals of numbers; bold is then what cannot be told from the best"
+INTERVALS = "show the 95 %% interval of each number, over samples and seeds"
 FORMATS = ("tex", "md", "csv", "html")
 NUMBERS = range(1, 7)
 WHAT = """1 ImageNet, 2 COCO, 3 ModelNet40, 4 ShapeNetPart, 5 AIQViT's parts (bench --grid table5), 6 fixed against
@@ -60,10 +60,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _measured(args: argparse.Namespace, numbers: Sequence[int], beside: bool) -> list:
     from aiqvit.catalogue import Registered
-    from aiqvit.report import intervals, paper, records
+    from aiqvit.report import paper, records
     from aiqvit.report.layouts import layout
+    from aiqvit.statistics import Statistics
 
-    known, statistics, grids = Registered(), intervals.asked(args.intervals), []
+    known, statistics, grids = Registered(), Statistics(args.intervals), []
     parts, methods = records.parts(records.load(args.results, known)), known.methods
     for number in numbers:
         task = layout(number).task

@@ -11,10 +11,10 @@ from aiqvit.catalogue import Registered
 from aiqvit.cli.changes import Change, changes, counts, right
 from aiqvit.cli.sampled import Cell
 from aiqvit.harness.identity.spec import REFERENCE
-from aiqvit.harness.store.schema import NATS
 from aiqvit.interfaces import Outcomes, UserError
 from aiqvit.report.labels import label
-from aiqvit.report.numbers import UNDEFINED
+from aiqvit.report.metrics import metric as about
+from aiqvit.report.summary import UNDEFINED
 from aiqvit.statistics import task_of
 from aiqvit.stats.intervals import Interval, distinguishable, of_difference, of_metric
 from aiqvit.stats.mcnemar import mcnemar
@@ -104,7 +104,7 @@ def listed(both: Changed, single: bool, limit: int) -> Iterator[str]:
 def _shown(interval: Interval, metric: str, sign: str = "") -> str:
     if math.isnan(interval.value):
         return UNDEFINED
-    digits = 4 if metric in NATS else 2
+    digits = about(metric).decimals
     value = f"{interval.value:{sign}.{digits}f}"
     if math.isnan(interval.low):
         return value

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from aiqvit.harness.store.records import Record, Store
 from aiqvit.interfaces import UserError
-from aiqvit.io.text import missing
 from aiqvit.report.cells import DRAWN
+from aiqvit.report.folders import folders as record_folders
 
 NAMED = 3  # ids that a message gives
 
@@ -47,20 +47,9 @@ def find(text: str, folders: Sequence[str]) -> list[Kept]:
     return runs
 
 
-def record_folders(folders: Iterable[str]) -> list[Path]:
-    """Folders of records, as `runs/*.json` below these or as one of these. Raises `UserError` for one that is not
-    there."""
-    found: dict[Path, None] = {}
-    for folder in map(Path, folders):
-        if not folder.is_dir():
-            raise UserError(f"{missing('results folder', folder)} (aiqvit.bench --out makes it)")
-        inside = [place for place in (folder, *sorted(folder.rglob("runs"))) if any(place.glob("*.json"))]
-        found |= dict.fromkeys(inside)
-    return list(found)
-
-
 def _matching(text: str, folders: Sequence[str]) -> list[Path]:
-    paths = [path for folder in record_folders(folders) for path in sorted(folder.glob("*.json"))]
+    places = dict.fromkeys(place for folder in folders for place in record_folders(Path(folder)))
+    paths = [path for place in places for path in sorted(place.glob("*.json"))]
     ids = [path.stem for path in paths]
     exact = [path for path in paths if path.stem == text]
     if found := exact or [path for path in paths if text and _means(text, path.stem)]:
@@ -76,9 +65,7 @@ def _means(text: str, run: str) -> bool:
 
 
 def _read(path: Path) -> Kept:
-    out = path.parent.parent if path.parent.name == "runs" else path.parent
-    store = Store(out)
-    store.folder = path.parent
+    store = Store.of(path.parent)
     record = store.read(path.stem)
     if not record:
         raise UserError(f"{str(path)!r} is no record that can be used")

@@ -30,9 +30,10 @@ def run(args: argparse.Namespace) -> int:
     from aiqvit.catalogue import Registered
     from aiqvit.io.escape import line
     from aiqvit.io.files import write_text
-    from aiqvit.report import intervals, page, records
+    from aiqvit.report import page, records
+    from aiqvit.statistics import Statistics
 
-    known, statistics = Registered(), intervals.asked(args.intervals)
+    known, statistics = Registered(), Statistics(args.intervals)
     parts = records.parts(records.load(args.results, known))
     write_text(Path(args.out), page.render(args.title, parts, known.methods, statistics))
     print(line(args.out))

@@ -10,7 +10,7 @@ from aiqvit.interfaces import UserError
 from aiqvit.io.text import missing
 
 DEPTH = 4  # folders between the one that is named and `runs`
-OTHERS = {"partial", "models", "tables", "figures"}  # in a results folder, besides `runs`
+OTHERS = {"outcomes", "partial", "models", "tables", "figures"}  # in a results folder, besides `runs`
 
 
 def folders(place: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Where intervals enter tables: what is asked for, and what bold then means."""
+"""Where intervals enter tables, and what bold means."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from aiqvit.harness.store.records import Record
-from aiqvit.interfaces import UserError
 
 
 class Interval(NamedTuple):
@@ -22,6 +21,7 @@ class Intervals(Protocol):
     """Statistics of runs, which are records as `records.load` gives them."""
 
     level: float  # of confidence: 0.95
+    shown: bool  # whether cells have them; what is bold follows them anyway
 
     def of(self, runs: Sequence[Record], metric: str) -> Interval:
         """Of the mean over the runs of a cell, which differ by their seeds."""
@@ -30,19 +30,15 @@ class Intervals(Protocol):
         """For each of the other cells, whether nothing tells it from the best; False where nothing can be said."""
 
 
-def asked(flag: bool) -> Intervals | None:
-    """What `--intervals` asks for."""
-    if not flag:
-        return None
-    raise UserError("--intervals: nothing here computes them")
-
-
 def note(intervals: Intervals | None, bases: Iterable[str] = ()) -> str:
-    """The footnote on bold numbers and, where they are known, on intervals and their bases."""
+    """The footnote on bold numbers and, where they are shown, on intervals; `bases` is what those cover."""
     if intervals is None:
-        return ("bold: the best of its group, underlined: the second; nothing says whether they differ (--intervals "
-                "does)")
-    level, covered = f"{100 * intervals.level:g} %", ", ".join(dict.fromkeys(filter(None, bases)))
-    return (f"bold: not distinguishable from the best of its group ({level} interval of the difference; where none is "
-            f"known, the best alone), underlined: the first behind; in brackets: {level} interval"
-            + (f" ({covered})" if covered else ""))
+        return "bold: the best of its group, underlined: the second; nothing says whether they differ"
+    level, covered = f"{100 * intervals.level:g} %", list(dict.fromkeys(filter(None, bases)))
+    said = (f"bold: not distinguishable from the best of its group ({level} interval of the difference; where none is "
+            "known, the best alone), underlined: the first behind")
+    if intervals.shown:
+        said += f"; in brackets: {level} interval" + (f" ({', '.join(covered)})" if covered else "")
+    if any("sums" in basis for basis in covered):
+        said += "; sums: runs without outcomes, compared as if on other samples, so that only large differences stand"
+    return said

@@ -74,9 +74,7 @@ def load(places: Iterable[str | Path], catalogue: Catalogue) -> list[Record]:
     found: dict[str, Record] = {}
     places = list(map(Path, places))
     for folder in dict.fromkeys(folder for place in places for folder in folders(place)):
-        store = Store(folder.parent)
-        store.folder = folder
-        for record in store.records():
+        for record in Store.of(folder).records():
             known = found.get(record["id"])
             if known and known["metrics"] != record["metrics"]:
                 print(line(f"aiqvit: {record['id']} is there again in {folder}, with other numbers: the first that "

@@ -33,7 +33,8 @@ def summarise(frame: pd.DataFrame, intervals: Intervals | None = None) -> pd.Dat
         marks=("marks", _marks), runs=("record", _done)).reset_index()
     found = [intervals.of(runs, metric) if intervals and n else UNKNOWN
              for runs, metric, n in zip(cells.runs, cells.metric, cells.n, strict=True)]
-    return cells.assign(**{name: [getattr(one, name) for one in found] for name in ("low", "high", "basis")})
+    return cells.assign(shown=bool(intervals and intervals.shown),
+                        **{name: [getattr(one, name) for one in found] for name in ("low", "high", "basis")})
 
 
 def by_cell(summary: pd.DataFrame) -> dict[tuple[str, ...], Any]:
@@ -43,7 +44,7 @@ def by_cell(summary: pd.DataFrame) -> dict[tuple[str, ...], Any]:
 
 
 def text(cell: Any, decimals: int | None = None, count: str = "", change: bool = False) -> str:
-    """`71.23`; of several seeds `71.23 ± 0.20`, where an interval is known `71.23 [69.90, 72.51]`; or what went wrong.
+    """`71.23`; of several seeds `71.23 ± 0.20`, where an interval is shown `71.23 [69.90, 72.51]`; or what went wrong.
 
     In parentheses stand the number of several seeds, in the form `count`, and with `change` that from full precision.
     """
@@ -51,7 +52,7 @@ def text(cell: Any, decimals: int | None = None, count: str = "", change: bool =
         return NONE if cell is None else UNDEFINED if cell.done else "failed"
     form = f"{{:.{metric(cell.metric).decimals if decimals is None else decimals}f}}"
     shown = form.format(cell.value)
-    if isfinite(cell.low) and isfinite(cell.high):
+    if cell.shown and isfinite(cell.low) and isfinite(cell.high):
         shown += f" [{form.format(cell.low)}, {form.format(cell.high)}]"
     elif cell.n > 1:
         shown += f" ± {form.format(cell.value_std)}"

@@ -9,7 +9,6 @@ import pytest
 
 from aiqvit import tables as command
 from aiqvit.catalogue import Registered
-from aiqvit.interfaces import UserError
 from aiqvit.report import intervals, paper, records, tables
 from aiqvit.report.__main__ import main as report
 from aiqvit.report.writers import write
@@ -23,8 +22,8 @@ class Within:
 
     level = 0.95
 
-    def __init__(self, apart=2.0, known=True):
-        self.apart, self.known = apart, known
+    def __init__(self, apart=2.0, known=True, shown=True):
+        self.apart, self.known, self.shown = apart, known, shown
 
     def of(self, runs, metric):
         value = mean(r["metrics"][metric] for r in runs)
@@ -53,8 +52,9 @@ def test_an_interval_takes_the_place_of_the_deviation():
     shown = [row.cells[0].text for row in four(intervals=Within()).rows]
     assert shown == ["80.00 [79.00, 81.00]", "70.50 [69.50, 71.50] (n=2, -9.50)", "69.50 [68.50, 70.50] (-10.50)",
                      "60.00 [59.00, 61.00] (-20.00)", "50.00 [49.00, 51.00] (-30.00)"]
-    assert [row.cells[0].text for row in four(intervals=Within(known=False)).rows] == [
-        row.cells[0].text for row in four().rows]
+    for statistics in (Within(known=False), Within(shown=False)):
+        assert [row.cells[0].text for row in four(intervals=statistics).rows] == [
+            row.cells[0].text for row in four().rows]
 
 
 @pytest.mark.parametrize(("statistics", "expected"), [
@@ -96,7 +96,7 @@ def test_the_commands_pass_them_on(tmp_path, monkeypatch):
         ("minmax", 70.0), ("qdrop", 71.0), ("brecq", 60.0), ("ptq4vit", 50.0))]
     folder = store(tmp_path / "r", *made)
     seen = []
-    monkeypatch.setattr(intervals, "asked", lambda flag: seen.append(flag) or (Within() if flag else None))
+    monkeypatch.setattr("aiqvit.statistics.Statistics", lambda shown: seen.append(shown) or Within(shown=shown))
     pytest.importorskip("matplotlib")
     assert report([str(folder), "--out", str(tmp_path / "page.html"), "--intervals"]) == 0
     text = (tmp_path / "page.html").read_text()
@@ -120,8 +120,3 @@ def test_the_papers_own_numbers_stay_as_they_are(tmp_path):
     theirs = [row for row in table.rows if row.heads[-1] == "paper"]
     assert [[c.place for c in row.cells] for row in theirs] == [[c.place for c in row.cells] for row in printed.rows]
     assert sum(row.cells[0].place for row in table.rows if row.heads[-1] == "ours") == 3
-
-
-def test_without_statistics_the_flag_is_refused():
-    with pytest.raises(UserError, match="--intervals"):
-        intervals.asked(True)

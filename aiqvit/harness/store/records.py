@@ -36,6 +36,13 @@ class Store:
         self.folder, self.said, self.partial, self.models = (
             Path(out) / name for name in ("runs", "outcomes", "partial", "models"))
 
+    @classmethod
+    def of(cls, folder: Path) -> Store:
+        """The store whose records lie in this folder, whatever it is called."""
+        store = cls(folder.parent)
+        store.folder = folder
+        return store
+
     def check(self) -> None:
         """Raise `UserError` when the folder, or one that it is to be made in, is something else. Creates nothing."""
         place = next(place for place in (self.folder, *self.folder.parents) if os.path.lexists(place))
