@@ -54,11 +54,12 @@ def html(grid: Grid) -> str:
     return PAGE.format(name=escape(grid.name), stub=len(grid.stub), table=html_table(grid), notes=notes)
 
 
-def html_table(grid: Grid, attributes: str = "") -> str:
-    """The table as an element for a page; the first cell of each further group holds an element of class `rule`."""
+def html_table(grid: Grid, name: str = "grid") -> str:
+    """The table as an element of the class `name`; the first cell of each further group holds one of class `rule`."""
     frame = grid.frame(_text, _text, ("{}", "<b>{}</b>", "<u>{}</u>"), '<span class="rule"></span>')
-    return frame.style.hide(axis="index").to_html(caption=f"{_text(grid.caption)}." if grid.caption else None,
-                                                  table_attributes=attributes or None, exclude_styles=True)
+    table = frame.style.hide(axis="index").to_html(caption=f"{_text(grid.caption)}." if grid.caption else None,
+                                                   exclude_styles=True)
+    return table.replace("<table>", f'<table class="{name}">', 1)  # pandas gives one no class without styles
 
 
 def _text(text: str) -> str:

@@ -59,7 +59,7 @@ def _section(part: Comparable, notes: Mapping[str, tuple[str, str]], intervals: 
     remarks += [f"versions: {footer.versions(done)}", note(intervals, summary.basis)]
     return {
         "name": part.title, "warnings": footer.warnings(part), "notes": remarks, "cards": _cards(done),
-        "table": Markup(html_table(_grid(summary, metrics, intervals), 'class="sortable"')),  # noqa: S704  escaped
+        "table": Markup(html_table(_grid(summary, metrics, intervals), "sortable")),  # noqa: S704  escaped
         "runs": list(map(_run, part.records)),
         "figures": [{"caption": plots.FIGURES[name][1], "data": _svg(figure)}
                     for name, figure in plots.drawn(part, list(plots.FIGURES))],
