@@ -30,7 +30,7 @@ from aiqvit.statistics import Statistics
 def bench(args: Namespace) -> int:
     """Plan everything, run what is pending, print and write the tables; 1 when a run failed, otherwise 0."""
     request = to_request(args)
-    formats, statistics = _formats(args.format), Statistics(args.intervals)
+    formats = _formats(args.format)
     plans = [_announced(plan(request, name), request) for name in request.task_names()]
     store = Store(args.out)
     store.check()
@@ -45,7 +45,7 @@ def bench(args: Namespace) -> int:
         failed += sum(record["status"] == "failed" for record in records.values())
         typed = {text.partition("=")[0].strip() for text in request.settings} | {"images"}  # `--set` and `--calib`
         table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records, request.grid or "",
-                             grid.task.headlines, typed, statistics)
+                             grid.task.headlines, typed, Statistics(args.intervals).read(records.values()))
         for kind in formats:
             write_text(own_folder(Path(args.out), "tables") / f"{table.name}.{kind}", write(table, kind))
         logs = [units.markdown(records[run.spec.id], run.label) for run in _each_once(grid)] if args.units else []

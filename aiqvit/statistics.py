@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from tqdm import tqdm
 
 from aiqvit.harness.store.records import Record, Store
 from aiqvit.harness.store.schema import COUNTS
@@ -52,6 +54,13 @@ class Statistics:
         self.shown = shown
         self._known: dict[str, dict[str, Measured]] = {}
         self._samples: dict[str, tuple[str, ...]] = {}  # by the digest of the data
+
+    def read(self, records: Iterable[Record]) -> Statistics:
+        """Read what is known of the records that ended well, with a progress bar; otherwise when it is asked for."""
+        done = [record for record in records if record["status"] == "done"]
+        for record in tqdm(done, "intervals", leave=False, file=sys.stderr, delay=2, disable=None):
+            self._run(record)
+        return self
 
     def of(self, runs: Sequence[Record], metric: str) -> Interval:
         """Of the mean over the runs of a cell, which differ by their seeds."""

@@ -64,8 +64,9 @@ def _measured(args: argparse.Namespace, numbers: Sequence[int], beside: bool) ->
     from aiqvit.report.layouts import layout
     from aiqvit.statistics import Statistics
 
-    known, statistics, grids = Registered(), Statistics(args.intervals), []
-    parts, methods = records.parts(records.load(args.results, known)), known.methods
+    known, grids = Registered(), []
+    found, methods = records.load(args.results, known), known.methods
+    parts, statistics = records.parts(found), Statistics(args.intervals).read(found)
     for number in numbers:
         task = layout(number).task
         tasks = [task] if beside else [task, f"{task}-mini"]  # nothing is published on embedded data

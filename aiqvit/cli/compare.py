@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     add("results", nargs="*", type=path, default=["results"], metavar="RESULTS",
         help="folders to look for runs in, at any depth (default: results)")
     add("--level", type=number(Level), default=0.95, help="of the intervals (default: %(default)s)")
-    add("--draws", type=number(Draws), help="of the bootstrap (default: 2000, of detectors 400)")
+    add("--draws", type=number(Draws), help="of the bootstrap (default: 2000, of detectors 100)")
     add("--seed", type=number(Seed), default=0, help="of the bootstrap (default: %(default)s)")
     add("--limit", type=number(Whole), default=10, help="changed samples that are listed (default: %(default)s)")
     add("--save-images", type=path, metavar="DIR", help=f"write pictures of {PICTURES} changed samples there")

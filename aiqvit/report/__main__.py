@@ -33,9 +33,10 @@ def run(args: argparse.Namespace) -> int:
     from aiqvit.report import page, records
     from aiqvit.statistics import Statistics
 
-    known, statistics = Registered(), Statistics(args.intervals)
-    parts = records.parts(records.load(args.results, known))
-    write_text(Path(args.out), page.render(args.title, parts, known.methods, statistics))
+    known = Registered()
+    found = records.load(args.results, known)
+    text = page.render(args.title, records.parts(found), known.methods, Statistics(args.intervals).read(found))
+    write_text(Path(args.out), text)
     print(line(args.out))
     return 0
 

@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 
 from aiqvit.harness.store.records import Record
 
+NOTHING = "nothing"  # is what an interval covers of which nothing can be said
+
 
 class Interval(NamedTuple):
     """Of a metric; NaN where nothing can be said."""
@@ -34,7 +36,7 @@ def note(intervals: Intervals | None, bases: Iterable[str] = ()) -> str:
     """The footnote on bold numbers and, where they are shown, on intervals; `bases` is what those cover."""
     if intervals is None:
         return "bold: the best of its group, underlined: the second; nothing says whether they differ"
-    level, covered = f"{100 * intervals.level:g} %", list(dict.fromkeys(filter(None, bases)))
+    level, covered = f"{100 * intervals.level:g} %", [basis for basis in dict.fromkeys(bases) if basis not in ("", NOTHING)]
     said = (f"bold: not distinguishable from the best of its group ({level} interval of the difference; where none is "
             "known, the best alone), underlined: the first behind")
     if intervals.shown:

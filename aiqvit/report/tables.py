@@ -54,7 +54,7 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
         notes.append(UNDEFINED_NOTE)
     if beside:
         notes.append("published: change from full precision on all of the data set, and the paper that prints it")
-    notes.append(note(intervals, (cell.basis for cell in summary.values())))
+    notes.append(note(intervals, (cell.basis for cell in summary.values() if cell.metric in shown)))
     limit = f"limit{runs[0].spec.limit}" if runs[0].spec.limit else ""
     file = file_name("-".join(filter(None, [label, preset, grid, changed(runs, typed if grid else None), limit])))
     return Grid(file, _caption(label, shown, preset, runs, records), ("W/A", "Method"), tuple((c,) for c in columns),

@@ -25,6 +25,9 @@ class Within:
     def __init__(self, apart=2.0, known=True, shown=True):
         self.apart, self.known, self.shown = apart, known, shown
 
+    def read(self, found):
+        return self
+
     def of(self, runs, metric):
         value = mean(r["metrics"][metric] for r in runs)
         return intervals.Interval(value, *((value - 1, value + 1, "samples") if self.known else (nan, nan, "")))
