@@ -36,7 +36,8 @@ def note(intervals: Intervals | None, bases: Iterable[str] = ()) -> str:
     """The footnote on bold numbers and, where they are shown, on intervals; `bases` is what those cover."""
     if intervals is None:
         return "bold: the best of its group, underlined: the second; nothing says whether they differ"
-    level, covered = f"{100 * intervals.level:g} %", [basis for basis in dict.fromkeys(bases) if basis not in ("", NOTHING)]
+    level = f"{100 * intervals.level:g} %"
+    covered = [basis for basis in dict.fromkeys(bases) if basis not in ("", NOTHING)]
     said = (f"bold: not distinguishable from the best of its group ({level} interval of the difference; where none is "
             "known, the best alone), underlined: the first behind")
     if intervals.shown:
