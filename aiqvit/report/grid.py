@@ -57,11 +57,6 @@ class Grid:
         """The headings of all columns; those of several levels joined."""
         return [*self.stub, *map(" ".join, self.columns)]
 
-    @property
-    def texts(self) -> list[list[str]]:
-        """The rows without their marks."""
-        return [[*row.heads, *(cell.text for cell in row.cells)] for row in self.rows]
-
     def frame(self, head: Callable[[str], str], cell: Callable[[str], str], styles: Sequence[str], rule: str = "",
               above: Sequence[str] = ()) -> pd.DataFrame:
         """The table as texts for one of pandas' writers, all escaped by `head` and `cell`.

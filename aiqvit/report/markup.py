@@ -57,8 +57,9 @@ def html(grid: Grid) -> str:
 def html_table(grid: Grid, name: str = "grid") -> str:
     """The table as an element of the class `name`; the first cell of each further group holds one of class `rule`."""
     frame = grid.frame(_text, _text, ("{}", "<b>{}</b>", "<u>{}</u>"), '<span class="rule"></span>')
-    table = frame.style.hide(axis="index").to_html(caption=f"{_text(grid.caption)}." if grid.caption else None,
-                                                   exclude_styles=True)
+    caption = f"{_text(grid.caption)}." if grid.caption else None
+    with pd.option_context("styler.render.max_elements", frame.size):  # otherwise rows of large tables are left out
+        table = frame.style.hide(axis="index").to_html(caption=caption, exclude_styles=True)
     return table.replace("<table>", f'<table class="{name}">', 1)  # pandas gives one no class without styles
 
 

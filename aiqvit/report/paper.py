@@ -42,10 +42,13 @@ def ours(number: int, part: Comparable, methods: Mapping[str, tuple[str, str]], 
     found = cells(part.records)
     table = layout(number, list(dict.fromkeys(model for model, *_ in found)) if embedded else None)
     table = _extended(table, found, methods)
-    summary = by_cell(summarise(tidy(found, [column.key["metric"] for column in table.columns]), intervals))
+    places = dict.fromkeys(_key(line, column)[:-1] for line in table.rows for column in table.columns)
+    used = {place: found[place] for place in places if place in found}
+    metrics = [column.key["metric"] for column in table.columns]
+    frame = tidy(used, metrics)
+    summary = by_cell(summarise(frame[frame.metric.isin(metrics)], intervals))
     rows = [row for line in table.rows for row in _rows(table, line, summary, beside)]
-    used = [r for line in table.rows for column in table.columns for r in found.get(_key(line, column)[:4], [])]
-    notes = footer.of_records(table, part, found, {r["id"]: r for r in used}, methods)
+    notes = footer.of_records(table, part, found, {r["id"]: r for runs in used.values() for r in runs}, methods)
     if beside:
         notes = [*(n for n in footer.of_paper(table) if n not in notes), *notes]
     notes.append(note(intervals, (cell.numbers.get("basis", "") for row in rows for cell in row.cells)))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from math import ceil, isfinite
+from math import ceil
 from typing import Any
 
-from pandas import DataFrame
+from pandas import DataFrame, to_numeric
 
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
@@ -131,28 +131,24 @@ def by_block(part: Comparable) -> Any:
 
 
 def _bounds(record: Record) -> list[tuple[float, float]]:
-    """The learned intervals of a run, layer by layer; what is no pair of numbers is left out."""
-    logged = ((entry.get("b1"), entry.get("b2")) for entry in record["log"][:MOST])
-    pairs = [pair for both in logged if all(isinstance(side, list) for side in both)
-             for pair in zip(*both, strict=False)]
-    return [(low, high) for low, high in (tuple(map(_drawable, pair)) for pair in pairs[:MOST])
-            if low is not None and high is not None]
+    """The learned intervals of a run, layer by layer."""
+    pairs = [pair for entry in record["log"][:MOST]
+             for pair in zip(entry.get("b1", ()), entry.get("b2", ()), strict=False)]
+    return list(_drawable(pairs[:MOST]).itertuples(index=False, name=None))
 
 
 def _losses(record: Record) -> dict[str, tuple[float, float]]:
     """Unit -> loss before, and after where that was kept; those that a logarithmic axis can show."""
-    found = {}
-    for entry in record["log"][:MOST]:
-        before, after = _drawable(entry.get("loss_before")), _drawable(entry.get("loss_after"))
-        if before is not None and after is not None and before > 0 and after > 0:
-            found[str(entry.get("unit", ""))] = before, after if entry.get("kept", True) else before
-    return found
+    log = record["log"][:MOST]
+    losses = _drawable([(entry.get("loss_before"), entry.get("loss_after")) for entry in log])
+    return {str(log[i].get("unit", "")): (before, after if log[i].get("kept", True) else before)
+            for i, before, after in losses[(losses > 0).all(axis=1)].itertuples(name=None)}
 
 
-def _drawable(value: object) -> float | None:
-    """A logged value as a number that an axis can show, or None."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
-    return float(value) if good and isfinite(value) else None
+def _drawable(pairs: Sequence[tuple[Any, Any]]) -> DataFrame:
+    """Those pairs of logged values that are numbers which an axis can show."""
+    found = DataFrame(pairs, columns=["low", "high"], dtype=object).apply(to_numeric, errors="coerce").astype(float)
+    return found[(found.abs() <= LARGEST).all(axis=1)]
 
 
 FIGURES: dict[str, tuple[Callable[[Comparable], Any], str]] = {

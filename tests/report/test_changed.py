@@ -6,7 +6,7 @@ import pytest
 
 from aiqvit.io.names import file_name
 from aiqvit.report import tables
-from tests.report.test_tables import make, table
+from tests.report.test_tables import make, table, texts
 
 
 def name(*pairs, **options):
@@ -47,4 +47,4 @@ def test_many_settings_are_a_bounded_name():
 
 def test_the_row_says_it_too():
     shown = table(make("fake", "a", 70.0, steps=1))
-    assert shown.texts[0][1] == "fake [steps=1]" and shown.numbers[0]["method"] == "fake [steps=1]"
+    assert texts(shown)[0][1] == "fake [steps=1]" and shown.numbers[0]["method"] == "fake [steps=1]"

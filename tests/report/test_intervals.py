@@ -14,7 +14,7 @@ from aiqvit.report.__main__ import main as report
 from aiqvit.report.writers import write
 from tests.report.make_records import record
 from tests.report.make_records import write as store
-from tests.report.test_tables import make
+from tests.report.test_tables import make, texts
 
 
 class Within:
@@ -76,7 +76,7 @@ def test_the_best_divergence_is_the_smallest_and_no_change_is_shown():
     for (_, made), value in zip(pairs, (0.5, 0.1, 0.3), strict=True):
         made["metrics"]["kl"], made["fp32"]["kl"] = value, 0.0
     table = built(*pairs, metrics=("kl",))
-    assert places(table) == [0, 1, 2] and table.texts[1][2] == "0.1000" and "kl in nats" in table.caption
+    assert places(table) == [0, 1, 2] and texts(table)[1][2] == "0.1000" and "kl in nats" in table.caption
     assert table.numbers[0]["kl_drop"] != table.numbers[0]["kl_drop"]  # NaN
 
 

@@ -6,7 +6,7 @@ from aiqvit.report import marks
 from aiqvit.report.latex import snippet
 from aiqvit.tables import main
 from tests.report.make_records import record, write
-from tests.report.test_tables import make, table
+from tests.report.test_tables import make, table, texts
 
 COVERAGE = {"quantized": 0.712, "declared": 0.0, "missed": 0.288, "first": "blocks.0.attn"}
 NOTE = "‡ a: partial: 71.2 % of multiply-accumulates quantized, the first module left out is blocks.0.attn"
@@ -17,7 +17,7 @@ def test_bench_marks_the_row_and_says_why_once():
                   make("part", "a", 50.0, coverage=COVERAGE), make("whole", "a", 40.0, coverage={
                       **COVERAGE, "quantized": 0.995, "missed": 0.005}),
                   make("both", "a", 30.0, made_by="other", coverage=COVERAGE))
-    assert [row[1] for row in shown.texts] == ["same", "old†", "part‡", "whole", "both†‡"]
+    assert [row[1] for row in texts(shown)] == ["same", "old†", "part‡", "whole", "both†‡"]
     assert shown.notes.count(marks.STALE_NOTE) == 1 and shown.notes.count(NOTE) == 1
     assert [row["marks"] for row in shown.numbers] == ["", "†", "‡", "", "†‡"]
     text = snippet(shown)
@@ -26,7 +26,7 @@ def test_bench_marks_the_row_and_says_why_once():
 
 def test_nothing_is_marked_where_nothing_is_to_say():
     shown = table(make("same", "a", 70.0))
-    assert not {"†", "‡"} & set("".join([*shown.notes, *shown.texts[0]]))
+    assert not {"†", "‡"} & set("".join([*shown.notes, *texts(shown)[0]]))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from aiqvit.interfaces import UserError
 from aiqvit.registry import METHODS
 from aiqvit.report import published
-from tests.report.test_tables import make, table
+from tests.report.test_tables import make, table, texts
 
 BITS = ("3/3", "4/4", "6/6")
 IMAGENET = ("deit_tiny", "deit_small", "deit_base", "vit_small", "vit_base", "swin_small", "swin_base")
@@ -176,10 +176,10 @@ def test_a_column_appears_for_models_with_published_numbers():
     shown = table(make("repqvit", "deit_tiny", 70.0), make("repqvit", "b", 70.0),
                   make("repqvit", "deit_tiny", 70.0, x=1))
     assert shown.header[-2:] == ["Minutes", "deit_tiny published"]
-    assert [row[-1] for row in shown.texts] == ["-14.8 (AIQViT; RepQ-ViT)", "—"]
+    assert [row[-1] for row in texts(shown)] == ["-14.8 (AIQViT; RepQ-ViT)", "—"]
     assert any(note.startswith("published:") for note in shown.notes)
 
 
 def test_an_ablation_stands_beside_its_published_row():
     shown = table(make("aiqvit", "deit_tiny", 70.0, "3/3", dfq=False))
-    assert [row[-1] for row in shown.texts] == ["-45.6 (AIQViT)"]
+    assert [row[-1] for row in texts(shown)] == ["-45.6 (AIQViT)"]

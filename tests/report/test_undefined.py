@@ -11,6 +11,7 @@ from aiqvit.report.__main__ import main as report
 from aiqvit.report.paper import ours
 from aiqvit.report.records import parts
 from tests.report.make_records import record, write
+from tests.report.test_tables import texts
 
 NAN = float("nan")
 METHODS = {"minmax": ("MinMax", ""), "fp32": ("Full precision", "")}
@@ -38,7 +39,7 @@ def test_tables_figures_and_the_page_show_it(tmp_path, box, mask):
     (part,) = parts(found)
     for name, figure in plots.drawn(part, list(plots.FIGURES)):
         figure.savefig(tmp_path / f"{name}.png")
-    cells = [text for row in ours(4, part, METHODS).texts for text in row]
+    cells = [text for row in texts(ours(4, part, METHODS)) for text in row]
     assert "nan" not in " ".join(cells)
     assert report([str(folder), "--out", str(tmp_path / "page.html")]) == 0
     page = (tmp_path / "page.html").read_text()
