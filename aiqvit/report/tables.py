@@ -13,7 +13,7 @@ from aiqvit.io.names import file_name
 from aiqvit.report import footer
 from aiqvit.report.cells import Key
 from aiqvit.report.footer import listed
-from aiqvit.report.frame import tidy
+from aiqvit.report.frame import recorded, tidy
 from aiqvit.report.grid import Cell, Grid, Row, measured, ranked
 from aiqvit.report.intervals import Intervals, note
 from aiqvit.report.labels import changed
@@ -36,6 +36,7 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
     found: dict[Key, list[Record]] = {}
     for run in {(run.spec.id, run.label): run for run in runs}.values():  # one that is typed twice is one run
         found.setdefault((run.spec.model, run.spec.method, run.label, run.spec.bits), []).append(records[run.spec.id])
+    every = recorded(records.values(), metrics)
     summary = by_cell(summarise(tidy(found, metrics), intervals))
     shown, models, published = metrics[:headlines], _once(run.spec.model for run in runs), _published(runs, metrics[0])
     beside = [model for model in models if any(model == where[0] for where in published)]
@@ -43,7 +44,7 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
     for method, name, bits in _once(where[1:] for where in found):
         own = [found.get((model, method, name, bits), []) for model in models]
         done = [record for group in own for record in group if record["status"] == "done"]
-        cells = [_cell(summary, (model, method, name, bits), metric, metrics) for model in models for metric in shown]
+        cells = [_cell(summary, (model, method, name, bits), metric, every) for model in models for metric in shown]
         others = (Cell(published.get((model, name, bits), NONE)) for model in beside)
         rows.append(Row((bits, name + marks(done)), (*cells, Cell(_minutes(method, done)), *others), bits,
                         "" if method == REFERENCE else bits))
