@@ -12,12 +12,10 @@ from pandas import DataFrame, to_numeric
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.harness.store.records import Record
 from aiqvit.report import style
-from aiqvit.report.cells import cells
-from aiqvit.report.frame import CELL, tidy
+from aiqvit.report.frame import CELL
 from aiqvit.report.metrics import headline, metric
 from aiqvit.report.panels import finished, log_ticks, matrix, pyplot, short, side_by_side, width
 from aiqvit.report.records import Comparable
-from aiqvit.report.summary import summarise
 
 MOST = 400  # units or layers in a panel
 LARGEST = 1e12  # number on an axis
@@ -161,7 +159,7 @@ FIGURES: dict[str, tuple[Callable[[Comparable], Any], str]] = {
 
 def _cells(part: Comparable, variants: bool = False) -> DataFrame:
     """The summary where runs ended well."""
-    found = summarise(tidy(cells(part.records)))
+    found = part.summary
     return found[(found.done > 0) & (variants | (found.variant == ""))]
 
 

@@ -7,8 +7,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
+
+from pandas import DataFrame
 
 from aiqvit.harness.identity.labels import INPUTS, differing
 from aiqvit.harness.identity.spec import REFERENCE
@@ -16,8 +19,11 @@ from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
 from aiqvit.io.names import file_name
+from aiqvit.report.cells import cells
 from aiqvit.report.folders import folders
+from aiqvit.report.frame import tidy
 from aiqvit.report.labels import label
+from aiqvit.report.summary import summarise
 
 
 class Catalogue(Protocol):
@@ -47,6 +53,11 @@ class Comparable:
     data: str  # start of the evaluated samples' digest where parts differ in nothing else, otherwise empty
     records: tuple[Record, ...]
     mark: str = ""  # what tells the file names of two parts apart that would have the same
+
+    @cached_property
+    def summary(self) -> DataFrame:
+        """Its cells, without intervals."""
+        return summarise(tidy(cells(self.records)))
 
     @property
     def name(self) -> str:

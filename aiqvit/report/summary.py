@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import isfinite, nan
+from statistics import mean, stdev
 from typing import Any
 
 import pandas as pd
@@ -26,7 +27,7 @@ def summarise(frame: pd.DataFrame, intervals: Intervals | None = None) -> pd.Dat
     those of all. `low`, `high` and `basis` are what `intervals` says, otherwise NaN and empty.
     """
     frame = frame.assign(done=frame.status == "done", failed=frame.status != "done")
-    measured = {f"{name}{end}": (name, each) for name in MEASURED for end, each in (("", "mean"), ("_std", "std"))}
+    measured = {f"{name}{end}": (name, each) for name in MEASURED for end, each in (("", _mean), ("_std", _std))}
     cells = frame.groupby(CELL, sort=False).agg(
         **measured, n=("value", "count"), done=("done", "sum"), failed=("failed", "sum"), label=("label", "first"),
         images=("images", "first"), calibration_images=("calibration_images", "first"), ids=("id", " ".join),
@@ -60,6 +61,17 @@ def text(cell: Any, decimals: int | None = None, count: str = "", change: bool =
     if change and cell.method != REFERENCE and isfinite(cell.change):
         inside.append(f"{round(cell.change, 2) + 0.0:+.2f}")  # never -0.00
     return f"{shown} ({', '.join(inside)})" if inside else shown
+
+
+def _mean(values: pd.Series) -> float:
+    """Of the defined values, exactly rounded: the order of seeds changes no digit."""
+    found = values.dropna().tolist()
+    return mean(found) if found else nan
+
+
+def _std(values: pd.Series) -> float:
+    found = values.dropna().tolist()
+    return stdev(found) if len(found) > 1 else nan
 
 
 def _marks(texts: Iterable[str]) -> str:
