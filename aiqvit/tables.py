@@ -76,7 +76,9 @@ def _measured(args: argparse.Namespace, numbers: Sequence[int], beside: bool) ->
             print(f"aiqvit: table {number}: no records of its runs on {task}", file=sys.stderr)
         grids += tables
     if not grids:
-        raise UserError("nothing to show: run aiqvit.bench first, or take --source paper")
+        hint = ("the paper has no numbers of embedded data: take --source ours" if beside and any(
+            part.task.endswith("-mini") for part in parts) else "run aiqvit.bench first, or take --source paper")
+        raise UserError(f"nothing to show: {hint}")
     return grids
 
 

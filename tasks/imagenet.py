@@ -238,16 +238,18 @@ class ImageNet(Task):
 
     def fingerprint(self) -> dict[str, Any]:
         """`train` and `val` counts, `skipped`: broken files met so far, `why` the first is; `ignored`, `notes`."""
-        said = {"why": self._why(), "ignored": str(self._layout.ignored),
-                "notes": [note for notes in self._notes.values() for note in notes]}
+        said = {"why": self._why(), "ignored": str(self._layout.ignored), "notes": self._said()}
         return {"train": self.train_images, "val": self.val_images, "skipped": sorted(self._broken),
                 **{key: value for key, value in said.items() if value}}
 
     def notes(self) -> list[str]:
         """See `Task`: what the folders have beside pictures, and of each model the classes and the transform."""
         ignored = [str(self._layout.ignored)] if self._layout.ignored.reasons else []
-        ignored += [aside.note(self.held_out)] if self.held_out else []
-        return ignored + [note for notes in self._notes.values() for note in notes]
+        return ignored + self._said()
+
+    def _said(self) -> list[str]:
+        aside_note = [aside.note(self.held_out)] if self.held_out else []
+        return aside_note + [note for notes in self._notes.values() for note in notes]
 
     def _transform(self, subject: Subject) -> Callable:
         if self.mini:

@@ -84,15 +84,15 @@ def test_labels_have_their_tasks():
 
 
 def test_the_tables_of_a_bench_have_intervals_on_request(bench, methods, capsys):
-    flags = ("--method", "toy[steps=1],toy[steps=2]", "--seeds", "0,1")
+    flags = ("--method", "toy[steps=1],toy[steps=2]", "--seeds", "0,1,2")
     assert bench(*flags) == 0
     plain = capsys.readouterr().out
     assert bench(*flags, "--intervals") == 0
     asked = capsys.readouterr().out
     assert "[" not in plain.partition("| W/A")[2].partition("\n\n")[0].replace("[steps", "")
-    assert "(n=2, " in plain and "95 % interval (samples, samples and seeds)" in asked
-    rows = Path("out", "tables").glob("*.csv")
-    assert all("top1_low" in path.read_text() and ",samples and seeds," in path.read_text() for path in rows)
+    assert "(n=3, " in plain and "in brackets: 95 % interval, over samples" in asked
+    (path,) = Path("out", "tables").glob("*.csv")
+    assert "top1_low" in path.read_text() and ",samples and seeds," in path.read_text()
     pytest.importorskip("matplotlib")
     assert report(["out", "--intervals", "--out", "page.html"]) == 0
     assert "95 % interval" in Path("page.html").read_text()

@@ -30,10 +30,12 @@ def parser() -> argparse.ArgumentParser:
     add("theirs", type=path, metavar="RUN", help="the second")
     add("results", nargs="*", type=path, default=["results"], metavar="RESULTS",
         help="folders to look for runs in, at any depth (default: results)")
+    add("--seeds", action="store_true", help="take all seeds of each RUN, those that differ from it in nothing else")
     add("--level", type=number(Level), default=0.95, help="of the intervals (default: %(default)s)")
     add("--draws", type=number(Draws), help="of the bootstrap (default: 2000, of detectors 100)")
     add("--seed", type=number(Seed), default=0, help="of the bootstrap (default: %(default)s)")
-    add("--limit", type=number(Whole), default=10, help="changed samples that are listed (default: %(default)s)")
+    add("--limit", type=number(Whole), default=10,
+        help="changed samples that are listed, evenly spaced among all (default: %(default)s)")
     add("--save-images", type=path, metavar="DIR", help=f"write pictures of {PICTURES} changed samples there")
     add("--data", type=path, help="where their data is, or mini (default: as in aiqvit bench)")
     return p
@@ -46,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
     from aiqvit.cli.finding import find
     from aiqvit.io.escape import terminal
 
-    ours, theirs = (sampled.Cell(find(text, args.results)) for text in (args.ours, args.theirs))
+    ours, theirs = (sampled.Cell(find(text, args.results, args.seeds)) for text in (args.ours, args.theirs))
     sampled.check(ours, theirs)
     for text in (*comparing.heading(ours, theirs), *comparing.table(ours, theirs, args)):
         print(terminal(text))
@@ -58,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
 
         if not both:
             raise UserError("--save-images: without outcomes nobody knows which samples changed; run them again")
-        print(save(ours.runs[0].record, both.said, both.found[:PICTURES], args.save_images, args.data))
+        print(save(ours.runs[0].record, both.said, comparing.some(both.found, PICTURES), args.save_images, args.data))
     return 0
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aiqvit.catalogue import Registered
-from aiqvit.cli.changes import Change, changes, counts, right
+from aiqvit.cli.changes import OTHER, Change, changes, counts, right
 from aiqvit.cli.sampled import Cell
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.interfaces import Outcomes, UserError
@@ -87,7 +87,7 @@ def changed(ours: Cell, theirs: Cell) -> Changed | None:
 
 
 def listed(both: Changed, single: bool, limit: int) -> Iterator[str]:
-    """How many samples changed, and the first of them; before it McNemar's test where cells are `single` runs that are
+    """How many samples changed, and some of them; before it McNemar's test where cells are `single` runs that are
     right or wrong."""
     hits = [right(outcomes) for outcomes in both.said]
     if single and all(hit is not None for hit in hits):
@@ -97,8 +97,15 @@ def listed(both: Changed, single: bool, limit: int) -> Iterator[str]:
     which = "" if single else f" (seeds {both.seeds[0]} and {both.seeds[1]})"
     kinds = f": {counts(both.found)}" if both.found else ""
     yield f"from the first to the second{which} {len(both.found)} samples changed{kinds}"
-    for change in both.found[:limit]:
+    for change in some(both.found, limit):
         yield f"    {'; '.join(change.lines)}"
+
+
+def some(found: Sequence[Change], limit: int) -> list[Change]:
+    """As many evenly spaced ones: those that became right or wrong, of which all stand first, before others."""
+    moved = [change for change in found if change.kind != OTHER] or list(found)
+    count = max(min(limit, len(moved)), 0)
+    return [moved[i * len(moved) // count] for i in range(count)]
 
 
 def _shown(interval: Interval, metric: str, sign: str = "") -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiqvit.harness.store.records import Record, Store
 from aiqvit.interfaces import UserError
-from aiqvit.report.cells import DRAWN
+from aiqvit.report.cells import DRAWN, difference
 from aiqvit.report.folders import folders as record_folders
 
 NAMED = 3  # ids that a message gives
@@ -30,20 +30,25 @@ class Kept:
         return self.record["id"]
 
 
-def find(text: str, folders: Sequence[str]) -> list[Kept]:
-    """The runs of one cell that a text means, by seed; `folders` are searched at any depth.
+def find(text: str, folders: Sequence[str], seeds: bool = False) -> list[Kept]:
+    """The runs of one cell that a text means, by seed, and with `seeds` all others of the cell.
 
-    Raises `UserError` for no run, for several cells, and for a run that failed.
+    `folders` are results folders or folders of them. Raises `UserError` for no run, for several cells, and for a run
+    that failed.
     """
     paths = [Path(text)] if Path(text).is_file() else _matching(text, folders)
     found = {kept.id: kept for kept in map(_read, reversed(paths))}
+    if seeds and len({_cell(kept) for kept in found.values()}) == 1:
+        found |= _siblings(next(iter(found.values())))
     runs = sorted(found.values(), key=lambda kept: (kept.record["spec"]["seed"], kept.id))
     if failed := [kept for kept in runs if kept.record["status"] != "done"]:
         raise UserError(f"the run {failed[0].id!r} failed, so there is nothing to compare: run it again")
     cells = {_cell(kept): kept.id for kept in reversed(runs)}
     if len(cells) > 1:
-        raise UserError(f"{text!r} means runs that differ in more than their seed: {_some(cells.values())}; give a "
-                        "whole id, or a glob that matches the seeds of one of them")
+        first, *others = [found[run].record for run in cells.values()]
+        apart = "; ".join(f"{other['id']!r} has {difference(other, first)}" for other in others[:NAMED])
+        raise UserError(f"{text!r} means runs that differ in more than their seed: beside {first['id']!r} {apart}; "
+                        "give a whole id, with --seeds for all seeds of that run")
     return runs
 
 
@@ -56,8 +61,14 @@ def _matching(text: str, folders: Sequence[str]) -> list[Path]:
         return found
     # a part of an id is little of it
     near = get_close_matches(text.strip("*"), ids, n=NAMED, cutoff=0.1)
-    hint = f": did you mean {_some(near)}?" if near else f": there are {len(set(ids))} in {', '.join(folders)}"
-    raise UserError(f"no run {text!r}{hint}")
+    where = f"among the {len(set(ids))} in {', '.join(folders)}"
+    raise UserError(f"no run {text!r} {where}" + (f": did you mean {_some(near)}?" if near else ""))
+
+
+def _siblings(one: Kept) -> dict[str, Kept]:
+    """The runs beside this one that differ from it in their seed only, and ended well."""
+    beside = (Kept(record, one.store) for record in one.store.records())
+    return {kept.id: kept for kept in beside if _cell(kept) == _cell(one) and kept.record["status"] == "done"}
 
 
 def _means(text: str, run: str) -> bool:

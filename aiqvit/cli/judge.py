@@ -14,9 +14,18 @@ from collections.abc import Sequence
 
 from aiqvit import bench
 
-FLAGS = ("--held-out", "256", "--out", "results/tuning")
+DESCRIPTION = """Compare settings on training samples, so that no result chooses them: aiqvit bench with --held-out 256
+--intervals --out results/tuning. No method calibrates on the samples that are held out."""
+FLAGS = ("--held-out", "256", "--intervals", "--out", "results/tuning")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return bench.main([*FLAGS, *(sys.argv[1:] if argv is None else argv)])
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if {"-h", "--help"} & set(arguments):
+        parser = bench.parser()
+        parser.prog, parser.description = "aiqvit judge", DESCRIPTION
+        parser.set_defaults(held_out=256, intervals=True, out="results/tuning")
+        parser.print_help()
+        return 0
+    return bench.main([*FLAGS, *arguments])

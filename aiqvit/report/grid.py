@@ -98,17 +98,17 @@ def ranked(rows: Sequence[Row], intervals: Intervals | None = None) -> tuple[Row
 
 
 def _places(cells: Sequence[Cell], intervals: Intervals | None) -> list[int]:
-    """1, bold, and 2, underlined; equal values share a place, and the last of a group has none for its value alone."""
-    if len(cells) < 2:
+    """1, bold, for what nothing tells from the best; where all are equal nothing is.
+
+    Without statistics the best alone is bold and the second is underlined, 2, as in printed tables: equal values share
+    a place, and the last of a group has none.
+    """
+    worth = [-cell.value if about(cell.metric).lower else cell.value for cell in cells]
+    if len(set(worth)) < 2:
         return [0] * len(cells)
-    metric = cells[0].metric
-    worth = [-cell.value if about(metric).lower else cell.value for cell in cells]
     ahead = [sum(other > own for other in worth) for own in worth]
-    places = [0 if own == min(worth) or n > 1 else n + 1 for own, n in zip(worth, ahead, strict=True)]
     if intervals is None or not all(cell.runs for cell in cells):
-        return places
-    best = worth.index(max(worth))
-    alike = intervals.indistinguishable(cells[best].runs, [cell.runs for cell in cells], metric)
-    bold = [n == 0 or same for n, same in zip(ahead, alike, strict=True)]
-    behind = max((own for own, is_bold in zip(worth, bold, strict=True) if not is_bold), default=min(worth))
-    return [1 if is_bold else 2 if own == behind > min(worth) else 0 for own, is_bold in zip(worth, bold, strict=True)]
+        return [0 if own == min(worth) or n > 1 else n + 1 for own, n in zip(worth, ahead, strict=True)]
+    best = cells[worth.index(max(worth))]
+    alike = intervals.indistinguishable(best.runs, [cell.runs for cell in cells], best.metric)
+    return [int(n == 0 or same) for n, same in zip(ahead, alike, strict=True)]

@@ -32,16 +32,19 @@ class Intervals(Protocol):
         """For each of the other cells, whether nothing tells it from the best; False where nothing can be said."""
 
 
-def note(intervals: Intervals | None, bases: Iterable[str] = ()) -> str:
-    """The footnote on bold numbers and, where they are shown, on intervals; `bases` is what those cover."""
+def note(intervals: Intervals | None, cells: Iterable[tuple[str, str]] = ()) -> str:
+    """The footnote on bold numbers and, where they are shown, on intervals; `cells` are (metric, what it covers)."""
     if intervals is None:
         return "bold: the best of its group, underlined: the second; nothing says whether they differ"
-    level = f"{100 * intervals.level:g} %"
-    covered = [basis for basis in dict.fromkeys(bases) if basis not in ("", NOTHING)]
-    said = (f"bold: not distinguishable from the best of its group ({level} interval of the difference; where none is "
-            "known, the best alone), underlined: the first behind")
+    level, cells = f"{100 * intervals.level:g} %", set(cells)
+    unknown = sorted({metric for metric, basis in cells if basis == NOTHING} -
+                     {metric for metric, basis in cells if basis not in ("", NOTHING)})
+    said = f"bold: not distinguishable from the best of its group, by the {level} interval of the difference"
+    if unknown:
+        said += f" (of {', '.join(unknown)} none is known: the best alone)"
     if intervals.shown:
-        said += f"; in brackets: {level} interval" + (f" ({', '.join(covered)})" if covered else "")
-    if any("sums" in basis for basis in covered):
-        said += "; sums: runs without outcomes, compared as if on other samples, so that only large differences stand"
+        said += (f"; in brackets: {level} interval, over samples and, where there are three seeds or more, over seeds "
+                 "(docs/statistics.md)")
+    if any("sums" in basis for _, basis in cells):
+        said += "; runs without outcomes are compared by their sums: only large differences are told"
     return said

@@ -56,7 +56,7 @@ def _section(part: Comparable, notes: Mapping[str, tuple[str, str]], intervals: 
     remarks += [*marks.notes(done), *footer.conditions(part, done), *footer.scheme_differences(done)]
     remarks += [UNDEFINED_NOTE] if (summary.n < summary.done).any() else []
     remarks += [*footer.of_data(done), *footer.of_inputs(done), *unequal(found)]
-    remarks += [f"versions: {footer.versions(done)}", note(intervals, summary.basis)]
+    remarks += [f"versions: {footer.versions(done)}", note(intervals, zip(summary.metric, summary.basis, strict=True))]
     return {
         "name": part.title, "warnings": footer.warnings(part), "notes": remarks, "cards": _cards(done),
         "table": Markup(html_table(_grid(summary, metrics, intervals), "sortable")),  # noqa: S704  escaped

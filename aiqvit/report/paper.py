@@ -51,7 +51,8 @@ def ours(number: int, part: Comparable, methods: Mapping[str, tuple[str, str]], 
     notes = footer.of_records(table, part, found, {r["id"]: r for runs in used.values() for r in runs}, methods)
     if beside:
         notes = [*(n for n in footer.of_paper(table) if n not in notes), *notes]
-    notes.append(note(intervals, (cell.numbers.get("basis", "") for row in rows for cell in row.cells)))
+    said = note(intervals, ((cell.metric, cell.numbers.get("basis", "")) for row in rows for cell in row.cells))
+    notes.append(said + ("; of the paper's numbers: the best in bold, the second underlined" if beside else ""))
     mark = "".join(f"{warning[0].upper()}{warning[1:]}. " for warning in footer.warnings(part))
     name = file_name("-".join([f"table{number}", "both" if beside else "ours", part.name]))
     caption = f"{mark}{table.caption}" + (" (embedded mini data instead of the real set)" if embedded else "")

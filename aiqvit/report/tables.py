@@ -53,9 +53,11 @@ def build(label: str, metrics: Sequence[str], preset: str, runs: Sequence[Run], 
     notes = _notes(runs, records)
     if any(cell.n < cell.done for cell in summary.values() if cell.metric in shown):
         notes.append(UNDEFINED_NOTE)
+    if any(cell.n > 1 for cell in summary.values()) and not (intervals and intervals.shown):
+        notes.append("±: standard deviation over n seeds")
     if beside:
         notes.append("published: change from full precision on all of the data set, and the paper that prints it")
-    notes.append(note(intervals, (cell.basis for cell in summary.values() if cell.metric in shown)))
+    notes.append(note(intervals, ((cell.metric, cell.basis) for cell in summary.values() if cell.metric in shown)))
     limit = f"limit{runs[0].spec.limit}" if runs[0].spec.limit else ""
     file = file_name("-".join(filter(None, [label, preset, grid, changed(runs, typed if grid else None), limit])))
     return Grid(file, _caption(label, shown, preset, runs, records), ("W/A", "Method"), tuple((c,) for c in columns),
@@ -69,7 +71,7 @@ def _cell(summary: Mapping[tuple[str, ...], Any], where: Key, metric: str, metri
         all_of = list(filter(None, (summary.get((*where, name)) for name in metrics)))
         line = {"bits": cell.bits, "method": cell.label, "model": cell.model, "runs": cell.done, "failed": cell.failed}
         for one in all_of:
-            line |= {one.metric: one.value, f"{one.metric}_std": one.value_std, f"{one.metric}_drop": -one.change}
+            line |= {one.metric: one.value, f"{one.metric}_std": one.value_std, f"{one.metric}_drop": 0.0 - one.change}
         line |= {f"{one.metric}_{name}": getattr(one, name) for one in all_of for name in ("low", "high", "basis")}
         line |= {"minutes": cell.seconds / 60, "images": cell.images, "calibration_images": cell.calibration_images,
                  "run_ids": cell.ids, "marks": cell.marks}
@@ -100,6 +102,7 @@ def _caption(label: str, shown: Sequence[str], preset: str, runs: Sequence[Run],
     done = [(run, r) for run in runs if (r := records[run.spec.id])["status"] == "done"]
     quantized, limit = [run for run in runs if not run.reference], runs[0].spec.limit
     counts = listed(f"{r['metrics'].get('images', '?')} of {r['data'].get('val', '?')}" for _, r in done)
+    samples = "held-out training samples" if "-train" in label else "validation images"
     facts = {
         "protocol": listed(getattr(run.method, "protocol", "unified") for run in quantized),
         "calibration images:": listed(f"{run.label} {r['calibration_images']}" for run, r in done if not run.reference),
@@ -110,7 +113,7 @@ def _caption(label: str, shown: Sequence[str], preset: str, runs: Sequence[Run],
     return "; ".join([
         f"{label}, preset {preset}: {units(shown)}, in parentheses the change from full precision",
         *([f"LIMITED to {limit} images, not comparable with full runs"] if limit else []),
-        f"{counts or 'no'} validation images", *(f"{name} {fact}" for name, fact in facts.items() if fact)])
+        f"{counts or 'no'} {samples}", *(f"{name} {fact}" for name, fact in facts.items() if fact)])
 
 
 def _notes(runs: Sequence[Run], records: Mapping[str, Record]) -> list[str]:

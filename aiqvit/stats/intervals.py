@@ -54,7 +54,8 @@ def of_difference(ours: Sequence[Measured], theirs: Sequence[Measured], level: f
     if len(ours) > 1 and both:
         pairs = _differences(ours, theirs, together)
         samples = of_samples(pairs) if together else of_samples(ours, theirs)
-        seeds, whose = [of_seeds(pairs)], "seeds"
+        seeds = [of_seeds(pairs)]
+        whose = "seeds" if seeds[0] else ""
     else:
         samples, seeds = of_samples(ours, theirs), [of_seeds(ours), of_seeds(theirs)]
         whose = {(True, True): "seeds", (True, False): "seeds of the first",

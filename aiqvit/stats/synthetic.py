@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import norm
 
 from aiqvit.stats.measured import Measured, from_sums
+from aiqvit.stats.variance import LEAST
 
 DIFFICULTY, METHOD, SEED = 1.0, 0.35, 0.35  # standard deviations of d, c, e
 CLASSES = np.array([0.25, 0.2, 0.15, 0.1, 0.1, 0.05, 0.05, 0.04, 0.03, 0.03])  # how common they are
@@ -83,12 +84,12 @@ def _measured(regime: Regime, seed: int, value: float, draws: np.ndarray) -> Mea
 
 
 def _truth(regime: Regime, theta: float, effect: np.ndarray) -> np.ndarray:
-    """The true metric of each pair (P,): over seeds where there are several, otherwise of the seed that there is."""
-    several = effect.shape[1] > 1
-    variance = DIFFICULTY**2 + regime.apart**2 * (METHOD**2 + SEED**2) + several * regime.effect**2
-    centre = theta + (0 * effect[:, 0] if several else effect[:, 0])
+    """The true metric of each pair (P,): over all seeds where an interval covers them, otherwise of those there are."""
+    covered = effect.shape[1] >= LEAST
+    variance = DIFFICULTY**2 + regime.apart**2 * (METHOD**2 + SEED**2) + covered * regime.effect**2
+    centre = theta + (0 * effect[:, :1] if covered else effect)  # (P, S)
     if regime.metric == "continuous":
-        return np.exp(centre + variance / 2)
+        return np.exp(centre + variance / 2).mean(1)
     if regime.metric == "class mean":
-        return 100 * norm.cdf((centre[:, None] + OFFSETS) / math.sqrt(variance)).mean(1)
-    return 100 * norm.cdf(centre / math.sqrt(variance))
+        return 100 * norm.cdf((centre[..., None] + OFFSETS) / math.sqrt(variance)).mean((1, 2))
+    return 100 * norm.cdf(centre / math.sqrt(variance)).mean(1)

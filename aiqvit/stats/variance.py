@@ -16,6 +16,7 @@ from scipy.stats import chi2, t
 
 from aiqvit.stats.measured import Measured
 
+LEAST = 3  # seeds from which others can be told: with two, Student's t makes an interval three times as wide
 LIMIT = 0.65  # confidence of the upper limits of variances that the degrees of freedom are of
 
 
@@ -28,8 +29,8 @@ class Part:
 
 
 def of_seeds(runs: Sequence[Measured]) -> Part | None:
-    """Of the mean over seeds, from the variance between them; None of one seed."""
-    if len(runs) < 2:
+    """Of the mean over seeds, from the variance between them; None of fewer than `LEAST`."""
+    if len(runs) < LEAST:
         return None
     return Part(float(np.var([r.value for r in runs], ddof=1)) / len(runs), len(runs) - 1)
 
@@ -70,9 +71,9 @@ def quantile(parts: Sequence[Part], level: float) -> float:
 
 
 def _residual(table: np.ndarray) -> float:
-    """R of a mean over seeds, from draws (seeds, B); 0 of one seed, where nothing tells it from the samples'."""
+    """R of a mean over seeds, from draws (seeds, B); 0 where `of_seeds` does not count it."""
     seeds = len(table)
-    if seeds < 2:
+    if seeds < LEAST:
         return 0.0
     return sum(map(_spread, table - table.mean(0))) / (seeds - 1) / seeds
 

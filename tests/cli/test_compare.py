@@ -91,15 +91,34 @@ def test_a_run_is_named_by_file_id_start_or_end(out, capsys):
 
 
 def test_ids_that_mean_nothing_or_too_much(out, capsys):
-    first, other = keep(out, "brecq", wrong(0)), keep(out, "brecq", wrong(1), steps=9)
+    first, other = keep(out, "brecq", wrong(0), steps=5), keep(out, "brecq", wrong(1), steps=9)
     code, text = compared(capsys, "*brekq*", first)
-    assert code == 2 and "no run '*brekq*': did you mean" in text
+    assert code == 2 and "no run '*brekq*' among the 2 in results: did you mean" in text
     code, text = compared(capsys, "*brecq*", first)
     assert code == 2 and "differ in more than their seed" in text and first in text and other in text
+    assert f"'{other}' has steps=9; give" in text or f"'{first}' has steps=5; give" in text
     code, text = compared(capsys, first, first)
     assert code == 2 and "is on both sides" in text
     code, text = compared(capsys, first, other, "nowhere")
     assert code == 2 and "results folder 'nowhere' does not exist" in text
+
+
+def test_all_seeds_of_a_run_are_taken_on_request(out, capsys):
+    mine = [keep(out, "brecq", wrong(seed), seed=seed) for seed in range(3)]
+    keep(out, "brecq", wrong(9), seed=0, steps=9)
+    keep(out, "qdrop", wrong(20), seed=1)
+    code, text = compared(capsys, mine[1], "*qdrop*", "--seeds")
+    assert code == 0 and "seeds 0, 1, 2" in text and all(run in text for run in mine) and "samples and seeds of" in text
+    code, text = compared(capsys, mine[1], "*qdrop*")
+    assert code == 0 and mine[1] in text and mine[0] not in text
+
+
+def test_changed_samples_that_are_listed_are_spread_over_all(out, capsys):
+    keep(out, "brecq", wrong())
+    keep(out, "qdrop", wrong(*range(10, 30)))
+    code, text = compared(capsys, "*brecq*", "*qdrop*", "--limit", "4")
+    assert code == 0 and [f"/{i}.png" in text for i in (10, 15, 20, 25)] == [True] * 4
+    assert text.count("right to wrong)") == 4
 
 
 def test_other_data_is_refused(out, capsys):

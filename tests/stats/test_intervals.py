@@ -95,9 +95,12 @@ def test_what_seeds_do_to_single_samples_counts_once(right):
 
 @pytest.mark.parametrize(("ours", "theirs", "basis"), [
     ((0, 1, 2), (5,), "samples and seeds of the first"),
-    ((0,), (1, 2), "samples and seeds of the second"),
-    ((0, 1), (2, 3), "samples and seeds"),
-    ((0, 1), (0, 1), "samples and seeds"),
+    ((0,), (1, 2, 3), "samples and seeds of the second"),
+    ((0, 1, 2), (3, 4, 5), "samples and seeds"),
+    ((0, 1, 2), (0, 1, 2), "samples and seeds"),
+    ((0, 1), (0, 1), "samples"),  # two seeds say too little of others
+    ((0, 1), (2, 3), "samples"),
+    ((0, 1), (2, 3, 4), "samples and seeds of the second"),
     ((0,), (1,), "samples"),
 ])
 def test_the_basis_says_whose_seeds_it_covers(right, ours, theirs, basis):

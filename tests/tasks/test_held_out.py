@@ -89,4 +89,10 @@ def test_the_command_makes_records_on_training_samples(imagenet, weights, method
 
 def test_a_task_without_it_says_so(capsys):
     assert main(["judge", "--task", "coco", "--data", "mini"]) == 2
-    assert "--held-out: the task 'coco' has no such option" in capsys.readouterr().err
+    assert "the task 'coco' cannot be judged on training samples (--held-out" in capsys.readouterr().err
+
+
+def test_its_help_is_its_own(capsys):
+    assert main(["judge", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "usage: aiqvit judge" in said and "(default: results/tuning)" in said and "no result chooses them" in said

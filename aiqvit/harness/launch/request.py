@@ -119,6 +119,9 @@ class Request:
         """Find and check the data of a task."""
         cls = TASKS.get(name)
         options = {key: value for key in OPTIONS if (value := getattr(self, key)) is not None}
+        if "held_out" in options and "held_out" not in cls.options:
+            raise UserError(f"the task {name!r} cannot be judged on training samples (--held-out, aiqvit judge): it "
+                            "has no labels of them")
         if strange := [key for key in options if key not in cls.options]:
             raise UserError(f"--{strange[0].replace('_', '-')}: the task {name!r} has no such option")
         try:
