@@ -10,16 +10,18 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiqvit.bounds import Count, Gpus, Threads, Workers
 from aiqvit.guard import Parser, guarded, number, path
 from aiqvit.tables import INTERVALS
 
+WHAT = "Compare post-training quantization methods of vision transformers."
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = Parser(prog="aiqvit.bench", description="Compare post-training quantization methods of vision transformers.")
+    p = Parser(prog="aiqvit.bench", description=WHAT)
     add = p.add_argument
     add("--config", type=path, metavar="FILE", help="TOML file whose keys are these flags; what is typed wins")
     add("--task", default="imagenet", help="comma list of names and globs, or all (default: %(default)s)")
@@ -69,30 +71,31 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def read(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line, behind what the file named by `--config` says."""
-    args = parser().parse_args(argv)
+def read(argv: Sequence[str], known: argparse.ArgumentParser | None = None) -> argparse.Namespace:
+    """The command line, behind what the file named by `--config` says; `known` are other flags than `parser`'s."""
+    known = known or parser()
+    args = known.parse_args(argv)
     if args.config is None:
         return args
     from aiqvit.harness.launch.config import flags
 
-    return parser().parse_args([*flags(args.config, parser()), *argv])
+    return known.parse_args([*flags(args.config, known), *argv])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
+def main(argv: Sequence[str] | None = None, make: Callable[[], argparse.ArgumentParser] = parser) -> int:
+    """Run the command and return its exit code; `make` gives its flags and their defaults."""
     # waiting threads of torch must not spin: beside other programs on the same cores that is several times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, interrupt)  # what batch systems send
     arguments = sys.argv[1:] if argv is None else list(argv)
-    return guarded(lambda: run(arguments), "; finished runs and blocks are kept, the same command goes on from there",
-                   arguments)
+    return guarded(lambda: run(arguments, make()),
+                   "; finished runs and blocks are kept, the same command goes on from there", arguments)
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str], known: argparse.ArgumentParser) -> int:
     """What the command line asks for; returns the exit code."""
-    args = read(argv)
+    args = read(argv, known)
     if args.list:
         from aiqvit import listing
 

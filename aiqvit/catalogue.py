@@ -63,8 +63,7 @@ class Registered:
 
     def _both(self, method: str, task: str) -> tuple[type, type] | None:
         """The classes, or None where one of them is not here."""
-        name = next((n for n in TASKS.names() if task == n or task.startswith(f"{n}-")), None)
         try:
-            return (METHODS.get(method), TASKS.get(name)) if method in self.methods and name else None
+            return (METHODS.get(method), TASKS.get(TASKS.of_label(task))) if method in self.methods else None
         except UserError:
             return None

@@ -45,7 +45,7 @@ def bench(args: Namespace) -> int:
         failed += sum(record["status"] == "failed" for record in records.values())
         typed = {text.partition("=")[0].strip() for text in request.settings} | {"images"}  # `--set` and `--calib`
         table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records, request.grid or "",
-                             grid.task.headlines, typed, Statistics(args.intervals).read(records.values()))
+                             grid.task.headlines, typed, Statistics(records.values(), args.intervals))
         for kind in formats:
             write_text(own_folder(Path(args.out), "tables") / f"{table.name}.{kind}", write(table, kind))
         logs = [units.markdown(records[run.spec.id], run.label) for run in _each_once(grid)] if args.units else []

@@ -125,6 +125,11 @@ class Registry(Generic[T]):
         self._entries[name] = cls
         return cls
 
+    def of_label(self, label: str) -> str:
+        """The name that a label is of, `imagenet` of `imagenet-train-mini`: the longest; the label itself for none."""
+        found = [name for name in self.names() if label == name or label.startswith(f"{name}-")]
+        return max(found, key=len, default=label)
+
     def _check_title(self, name: str, cls: type[T]) -> None:
         """Raise `UserError` for a title of another package's method that a built-in one has: tables show titles."""
         title = str(getattr(cls, "title", "")).casefold().split()

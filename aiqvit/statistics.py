@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -20,25 +22,38 @@ from aiqvit.stats.resamples import scores
 
 def task_of(label: str) -> type[Task]:
     """The class of a label, `imagenet-mini` of the task `imagenet`. Raises `UserError` where it is not here."""
-    name = next((n for n in TASKS.names() if label == n or label.startswith(f"{n}-")), label)
-    return TASKS.get(name)
+    return TASKS.get(TASKS.of_label(label))
 
 
 def known(record: Record, outcomes: Outcomes | None, draws: int | None = None, seed: int = 0) -> dict[str, Measured]:
     """Every metric of a run; `draws` of the bootstrap are the task's own unless given.
 
-    Raises `UserError` for outcomes that are not what the task scores, and for a task that is not here.
+    Raises `UserError` for outcomes that are not what the task scores or not what the record says, and for a task that
+    is not here.
     """
     task, metrics = task_of(record["spec"]["task"]), record["metrics"]
     draws, drawn = draws or task.draws, None
     if outcomes and outcomes.samples:
         try:
+            _check(task, record, outcomes)
             drawn = scores(lambda weights: task.score(outcomes, weights), len(outcomes.samples), draws, seed)
-        except (KeyError, IndexError, TypeError, ValueError) as error:  # as of another version of the task
+        except Exception as error:  # as of another version of the task, or of a file that somebody made
             raise UserError(f"the outcomes of {record['id']!r} are not what the task {task.name!r} scores "
                             f"({line(str(error))[:100]}): run it again with --force") from error
     values = {name: value for name, value in metrics.items() if name not in COUNTS}
     return measured(record["spec"]["seed"], values, task.counted, metrics.get("images", 0), drawn, draws)
+
+
+def _check(task: type[Task], record: Record, outcomes: Outcomes) -> None:
+    """Raise `ValueError` where outcomes have another number of samples or other metrics than their record."""
+    metrics, count = record["metrics"], len(outcomes.samples)
+    if metrics.get("images", count) != count:
+        raise ValueError(f"they are of {count} samples, its record of {metrics['images']}")
+    exact = 1e-6 if task.digits is None else 10.0**-task.digits
+    for name, value in task.score(outcomes, outcomes.once()).items():
+        said = metrics.get(name, math.nan)
+        if math.isfinite(said) and not abs(float(value[0]) - said) <= exact * max(1, abs(said)):
+            raise ValueError(f"they give {name} {float(value[0]):.4f}, its record has {said:.4f}")
 
 
 class Statistics:
@@ -49,18 +64,18 @@ class Statistics:
 
     level = LEVEL
 
-    def __init__(self, shown: bool = False) -> None:
-        """`shown`: whether cells have their intervals."""
+    def __init__(self, records: Iterable[Record], shown: bool = False) -> None:
+        """Read what is known of the records that ended well, with a progress bar.
+
+        Outcomes that cannot be used are named on stderr. `shown`: whether cells have their intervals.
+        """
         self.shown = shown
         self._known: dict[str, dict[str, Measured]] = {}
-        self._samples: dict[str, tuple[str, ...]] = {}  # by the digest of the data
-
-    def read(self, records: Iterable[Record]) -> Statistics:
-        """Read what is known of the records that ended well, with a progress bar; otherwise when it is asked for."""
-        done = [record for record in records if record["status"] == "done"]
-        for record in tqdm(done, "intervals", leave=False, file=sys.stderr, delay=2, disable=None):
-            self._run(record)
-        return self
+        self._samples: dict[str, tuple[str, ...]] = {}  # of runs with outcomes
+        self._records = {record["id"]: record for record in records if record["status"] == "done"}
+        for record in tqdm(self._records.values(), "intervals", leave=False, file=sys.stderr, delay=2, disable=None):
+            self._known[record["id"]] = self._read(record)
+        self._tell_apart()
 
     def of(self, runs: Sequence[Record], metric: str) -> Interval:
         """Of the mean over the runs of a cell, which differ by their seeds."""
@@ -73,28 +88,34 @@ class Statistics:
         return [interval.low == interval.low and not distinguishable(interval) for interval in found]
 
     def _measured(self, runs: Sequence[Record], metric: str) -> list[Measured]:
-        return [run[metric] for run in map(self._run, runs) if metric in run]
+        found = (self._known.get(run["id"], {}) for run in runs)
+        return [run[metric] for run in found if metric in run]
 
-    def _run(self, record: Record) -> dict[str, Measured]:
-        if record["id"] not in self._known:
-            try:
-                self._known[record["id"]] = known(record, self._outcomes(record))
-            except UserError as error:
-                print(line(f"aiqvit: {error}; until then its sums have to do"), file=sys.stderr)
-                self._known[record["id"]] = self._by_sums(record)
-        return self._known[record["id"]]
+    def _read(self, record: Record) -> dict[str, Measured]:
+        try:
+            found = Store.of(Path(record["folder"])).outcomes(record) if "folder" in record else None
+            made = known(record, found)
+        except UserError as error:
+            return self._by_sums(record, str(error))
+        if found:
+            self._samples[record["id"]] = found.samples
+        return made
 
-    def _outcomes(self, record: Record) -> Outcomes | None:
-        """Raises `UserError` for those of other samples than the first run on the same data had."""
-        found = Store.of(Path(record["folder"])).outcomes(record) if "folder" in record else None
-        usual = self._samples.setdefault(record["spec"]["data"], found.samples) if found else ()
-        if found and found.samples != usual:
-            raise UserError(f"{record['id']!r} was evaluated on other samples than other runs on the same data: run it "
-                            "again with --force")
-        return found
-
-    def _by_sums(self, record: Record) -> dict[str, Measured]:
+    def _by_sums(self, record: Record, why: str) -> dict[str, Measured]:
+        print(line(f"aiqvit: {why}; its percentages are compared by their sums"), file=sys.stderr)
         try:
             return known(record, None)
         except UserError:  # of a task that is not here
             return {}
+
+    def _tell_apart(self) -> None:
+        """Runs on the same data were evaluated on the samples that most of them have; of others only sums are known."""
+        by_data: dict[str, list[str]] = {}
+        for run in self._samples:
+            by_data.setdefault(self._records[run]["spec"]["data"], []).append(run)
+        for runs in by_data.values():
+            usual = Counter(self._samples[run] for run in runs).most_common(1)[0][0]
+            for run in runs:
+                if self._samples[run] != usual:
+                    self._known[run] = self._by_sums(self._records[run], f"{run!r} was evaluated on other samples than "
+                                                     "most runs on the same data: run it again with --force")

@@ -66,7 +66,7 @@ def _measured(args: argparse.Namespace, numbers: Sequence[int], beside: bool) ->
 
     known, grids = Registered(), []
     found, methods = records.load(args.results, known), known.methods
-    parts, statistics = records.parts(found), Statistics(args.intervals).read(found)
+    parts, statistics = records.parts(found), Statistics(found, args.intervals)
     for number in numbers:
         task = layout(number).task
         tasks = [task] if beside else [task, f"{task}-mini"]  # nothing is published on embedded data

@@ -76,7 +76,8 @@ def _metric(task: type[Task], ours: Outcomes, theirs: Outcomes) -> list[Change]:
             continue
         before, after = (float(task.score(outcomes, outcomes.once())[name][0]) for outcomes in (alone, beside))
         kind = "worse" if after < before else "better" if after > before else OTHER
-        change = Change(i, sample, kind, "", (f"{name} {before:.1f}", f"{name} {after:.1f}"))
+        said = tuple(f"{name} {'-' if value != value else f'{value:.1f}'}" for value in (before, after))
+        change = Change(i, sample, kind, "", said)
         found.append((kind == OTHER, -abs(after - before) if kind != OTHER else 0.0, i, change))
     return [change for *_, change in sorted(found)]
 

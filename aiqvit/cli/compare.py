@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Interval
@@ -47,7 +48,10 @@ def run(argv: Sequence[str]) -> int:
     from aiqvit.cli import comparing, sampled
     from aiqvit.cli.finding import find
     from aiqvit.io.escape import terminal
+    from aiqvit.io.files import check_place
 
+    if args.save_images is not None:
+        check_place(Path(args.save_images) / "picture.png")
     ours, theirs = (sampled.Cell(find(text, args.results, args.seeds)) for text in (args.ours, args.theirs))
     sampled.check(ours, theirs)
     for text in (*comparing.heading(ours, theirs), *comparing.table(ours, theirs, args)):
@@ -55,7 +59,7 @@ def run(argv: Sequence[str]) -> int:
     both = comparing.changed(ours, theirs)
     for text in comparing.listed(both, len(ours.runs) == len(theirs.runs) == 1, args.limit) if both else ():
         print(terminal(text))
-    if args.save_images:
+    if args.save_images is not None:
         from aiqvit.cli.showing import save
 
         if not both:

@@ -12,6 +12,7 @@ from aiqvit.cli.changes import OTHER, Change, changes, counts, right
 from aiqvit.cli.sampled import Cell
 from aiqvit.harness.identity.spec import REFERENCE
 from aiqvit.interfaces import Outcomes, UserError
+from aiqvit.io.escape import line
 from aiqvit.report.labels import label
 from aiqvit.report.metrics import metric as about
 from aiqvit.report.summary import UNDEFINED
@@ -83,7 +84,13 @@ def changed(ours: Cell, theirs: Cell) -> Changed | None:
     said = ours.outcomes[at[0]], theirs.outcomes[at[1]]
     if not (said[0] and said[1]):
         return None
-    return Changed((seeds[0][at[0]], seeds[1][at[1]]), said, changes(task_of(ours.spec["task"]), *said))
+    try:
+        found = changes(task_of(ours.spec["task"]), *said)
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        runs = f"{ours.runs[at[0]].id!r} and {theirs.runs[at[1]].id!r}"
+        raise UserError(f"the outcomes of {runs} are not what their task scores ({line(str(error))[:100]}): run them "
+                        "again with --force") from error
+    return Changed((seeds[0][at[0]], seeds[1][at[1]]), said, found)
 
 
 def listed(both: Changed, single: bool, limit: int) -> Iterator[str]:

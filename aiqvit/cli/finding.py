@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from aiqvit.harness.store.records import Record, Store
 from aiqvit.interfaces import UserError
+from aiqvit.io.escape import line
 from aiqvit.report.cells import DRAWN, difference
 from aiqvit.report.folders import folders as record_folders
 
@@ -37,19 +39,46 @@ def find(text: str, folders: Sequence[str], seeds: bool = False) -> list[Kept]:
     that failed.
     """
     paths = [Path(text)] if Path(text).is_file() else _matching(text, folders)
-    found = {kept.id: kept for kept in map(_read, reversed(paths))}
+    found = _each_once(paths)
     if seeds and len({_cell(kept) for kept in found.values()}) == 1:
-        found |= _siblings(next(iter(found.values())))
+        found = _siblings(next(iter(found.values()))) | found
     runs = sorted(found.values(), key=lambda kept: (kept.record["spec"]["seed"], kept.id))
-    if failed := [kept for kept in runs if kept.record["status"] != "done"]:
+    failed = [kept for kept in runs if kept.record["status"] != "done"]
+    if len(failed) == len(runs):
         raise UserError(f"the run {failed[0].id!r} failed, so there is nothing to compare: run it again")
+    for kept in failed:
+        print(line(f"aiqvit: the run {kept.id!r} failed and is left out"), file=sys.stderr)
+    runs = [kept for kept in runs if kept not in failed]
     cells = {_cell(kept): kept.id for kept in reversed(runs)}
     if len(cells) > 1:
         first, *others = [found[run].record for run in cells.values()]
         apart = "; ".join(f"{other['id']!r} has {difference(other, first)}" for other in others[:NAMED])
         raise UserError(f"{text!r} means runs that differ in more than their seed: beside {first['id']!r} {apart}; "
                         "give a whole id, with --seeds for all seeds of that run")
+    seeds_of = [kept.record["spec"]["seed"] for kept in runs]
+    if twice := [kept.id for kept in runs if seeds_of.count(kept.record["spec"]["seed"]) > 1]:
+        raise UserError(f"{text!r} means several runs of one seed, calibrated on other samples: {_some(twice)}; name "
+                        "one of them")
     return runs
+
+
+def _each_once(paths: Sequence[Path]) -> dict[str, Kept]:
+    """The records of files by run id: where several folders have a run, the first that ended well.
+
+    Raises `UserError` for a file without one, where no other file has that run.
+    """
+    found: dict[str, Kept] = {}
+    for path in paths:
+        store = Store.of(path.parent)
+        record, known = store.read(path.stem), found.get(path.stem)
+        if record and known and known.record["metrics"] != record["metrics"] and record["status"] == "done":
+            print(line(f"aiqvit: {path.stem} is there again in {path.parent}, with other numbers: the first that ended "
+                       "well counts"), file=sys.stderr)
+        if record and not (known and known.record["status"] == "done"):
+            found[path.stem] = Kept(record, store)
+    if bad := [path for path in paths if path.stem not in found]:
+        raise UserError(f"{str(bad[0])!r} is no record that can be used")
+    return found
 
 
 def _matching(text: str, folders: Sequence[str]) -> list[Path]:
@@ -73,14 +102,6 @@ def _siblings(one: Kept) -> dict[str, Kept]:
 
 def _means(text: str, run: str) -> bool:
     return fnmatchcase(run, text) if set("*?[") & set(text) else run.startswith(text) or run.endswith(text)
-
-
-def _read(path: Path) -> Kept:
-    store = Store.of(path.parent)
-    record = store.read(path.stem)
-    if not record:
-        raise UserError(f"{str(path)!r} is no record that can be used")
-    return Kept(record, store)
 
 
 def _cell(kept: Kept) -> str:

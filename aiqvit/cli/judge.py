@@ -9,23 +9,23 @@ calibrates on; every line is a record. All flags of bench can be given, these th
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Sequence
 
 from aiqvit import bench
 
-DESCRIPTION = """Compare settings on training samples, so that no result chooses them: aiqvit bench with --held-out 256
---intervals --out results/tuning. No method calibrates on the samples that are held out."""
-FLAGS = ("--held-out", "256", "--intervals", "--out", "results/tuning")
+WHAT = """Compare settings on training samples that no method calibrates on, so that no result chooses them: aiqvit
+bench with --held-out 256 --intervals --out results/tuning."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of bench, with defaults of its own."""
+    p = bench.parser()
+    p.prog, p.description = "aiqvit judge", WHAT
+    p.set_defaults(held_out=256, intervals=True, out="results/tuning")
+    return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    if {"-h", "--help"} & set(arguments):
-        parser = bench.parser()
-        parser.prog, parser.description = "aiqvit judge", DESCRIPTION
-        parser.set_defaults(held_out=256, intervals=True, out="results/tuning")
-        parser.print_help()
-        return 0
-    return bench.main([*FLAGS, *arguments])
+    return bench.main(argv, parser)

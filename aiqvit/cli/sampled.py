@@ -48,10 +48,19 @@ def check(ours: Cell, theirs: Cell) -> None:
         raise UserError(f"{first.id!r} was evaluated on other data than {second.id!r} (their digests are "
                         f"{ours.spec['data'][:12]} and {theirs.spec['data'][:12]}): only runs on the same samples "
                         "compare")
+    counts = {kept.id: (kept.record["metrics"].get("images"), kept.record["metrics"].get("skipped"))
+              for cell in (ours, theirs) for kept in cell.runs}
+    if other := next((run for run in counts if counts[run] != counts[first.id]), None):
+        raise UserError(f"{first.id!r} was evaluated on {_samples(*counts[first.id])} and {other!r} on "
+                        f"{_samples(*counts[other])}: only runs on the same samples compare")
     known = [(kept, outcomes) for cell in (ours, theirs)
              for kept, outcomes in zip(cell.runs, cell.outcomes, strict=True) if outcomes]
     for kept, outcomes in known[1:]:
         _check_samples(known[0][0].id, known[0][1], kept.id, outcomes)
+
+
+def _samples(images: int | None, skipped: int | None) -> str:
+    return f"{images} samples" + (f" ({skipped} could not be read)" if skipped else "")
 
 
 def _check_samples(one: str, ours: Outcomes, other: str, theirs: Outcomes) -> None:

@@ -58,6 +58,7 @@ def _opened(record: Record, data: str | None) -> Task:
     usual = "mini" if spec["task"].endswith("-mini") else None
     task = cls(data or usual, **({"held_out": record["data"]["val"]} if "-train" in spec["task"] else {}))
     if task.identity(0, 0, spec["limit"]).data != spec["data"]:
-        raise UserError(f"the data of {data or usual or cls.folder!r} is not what the runs were evaluated on: give "
-                        "that folder with --data")
+        where = f"--data {data}" if data else f"the embedded data or {cls.folder}, as no --data is given,"
+        raise UserError(f"{where} is not what the runs were evaluated on: give that folder with --data (pictures of "
+                        "--calib-data cannot be drawn)")
     return task

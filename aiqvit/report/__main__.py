@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     known = Registered()
     found = records.load(args.results, known)
-    text = page.render(args.title, records.parts(found), known.methods, Statistics(args.intervals).read(found))
+    text = page.render(args.title, records.parts(found), known.methods, Statistics(found, args.intervals))
     write_text(Path(args.out), text)
     print(line(args.out))
     return 0

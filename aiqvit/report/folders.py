@@ -18,6 +18,8 @@ def folders(place: Path) -> list[Path]:
 
     Links to folders below are not followed. Raises `UserError` for a folder that is not there.
     """
+    if place.is_file():
+        raise UserError(f"results folder {str(place)!r} is a file: name the folder that aiqvit.bench --out made")
     if not place.is_dir():
         raise UserError(f"{missing('results folder', place)} (aiqvit.bench --out makes it)")
     return list(_below(place)) or ([place] if any(place.glob("*.json")) else [])

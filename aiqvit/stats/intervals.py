@@ -66,7 +66,13 @@ def of_difference(ours: Sequence[Measured], theirs: Sequence[Measured], level: f
         centre, samples = _with_two_more(value, samples, size)
     elif samples and size > 1 and together and not any(np.any(a.draws != b.draws) for a in ours for b in theirs):
         return Interval(value, value, value, basis)  # no sample tells them apart
-    return replace(_around(centre, [part for part in (samples, *seeds) if part], level, basis), value=value)
+    found = _around(centre, [part for part in (samples, *seeds) if part], level, basis)
+    if math.isnan(found.low):
+        return found
+    low, high = min(found.low, value), max(found.high, value)
+    if all(r.counted for r in (*ours, *theirs)):
+        low, high = max(low, -100.0), min(high, 100.0)
+    return Interval(value, low, high, found.basis)
 
 
 def distinguishable(difference: Interval) -> bool:

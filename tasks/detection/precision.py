@@ -15,6 +15,7 @@ from aiqvit.interfaces import Outcomes
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of the intersection over union
 RECALLS = np.linspace(0, 1, 101)
 CHUNK = 64  # weightings at once
+SIZES, MOST = 4, 10_000  # of objects; categories
 ENDS = {"": (0, slice(None)), "_50": (0, [0]), "_75": (0, [5]), "_s": (1, slice(None)), "_m": (2, slice(None)),
         "_l": (3, slice(None))}  # of a metric's name: sizes (all, small, medium, large) and thresholds
 
@@ -26,6 +27,11 @@ def average_precision(outcomes: Outcomes, weights: np.ndarray) -> dict[str, np.n
     object, or none of that size. `outcomes` as `aiqvit.tasks.detection.matching` makes them.
     """
     found = dict.fromkeys(("box_ap", "mask_ap"), np.full(len(weights), np.nan))
+    if outcomes.samples:
+        _, sizes, categories = outcomes.arrays["objects"].shape
+        if sizes != SIZES or categories > MOST:
+            raise ValueError(f"it has objects of {sizes} sizes and {categories} categories: expected {SIZES} and at "
+                             f"most {MOST}")
     for kind in ("box", "mask"):
         if f"{kind}_hit" in outcomes.arrays:
             parts = [_all(outcomes, part, kind) for part in np.array_split(weights, -(-len(weights) // CHUNK))]

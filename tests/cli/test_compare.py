@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aiqvit.cli.main import main
+from aiqvit.harness.identity.spec import run_id
 from aiqvit.harness.store.records import Store, sealed
 from aiqvit.interfaces import Outcomes
 from tests.report.make_records import of_before, record, write
@@ -103,6 +104,51 @@ def test_ids_that_mean_nothing_or_too_much(out, capsys):
     assert code == 2 and "results folder 'nowhere' does not exist" in text
 
 
+def test_two_runs_of_one_seed_are_no_two_seeds(out, capsys):
+    """They were calibrated on other pictures of the same names: the tables tell them apart too."""
+    for place, calibration in ((1, "draw 0"), (2, "another draw")):
+        made = record("brecq", "deit_tiny", {"top1": 97.5, "top5": 97.5}, limit=N)
+        spec = {**made["spec"], "calibration": calibration}
+        made |= {"spec": spec, "id": run_id(spec)}
+        made["outcomes"] = Store(out).write_outcomes(made["id"], said(wrong(place)))
+        write_sealed(out, made)
+    keep(out, "qdrop", wrong(0))
+    code, text = compared(capsys, "*brecq*", "*qdrop*")
+    assert code == 2 and "several runs of one seed" in text and text.count("brecq.w4a4.s0-") == 2
+
+
+def test_runs_on_other_numbers_of_samples_are_refused_though_nobody_kept_outcomes(out, capsys):
+    first = keep(out, "brecq", wrong(0))
+    made = record("qdrop", "deit_tiny", {"top1": 50.0, "top5": 60.0}, limit=N)
+    made["metrics"] |= {"images": N - 3, "skipped": 3}
+    code, text = compared(capsys, first, write_sealed(out, made))
+    assert code == 2 and f"on {N} samples and " in text and f"on {N - 3} samples (3 could not be read)" in text
+
+
+@pytest.mark.parametrize("what", ["metrics", "samples"])
+def test_outcomes_that_contradict_their_record_are_refused(out, capsys, what):
+    first = keep(out, "brecq", wrong(0))
+    made = record("qdrop", "deit_tiny", {"top1": 99.0, "top5": 99.0, "kl": 0.5}, limit=N)
+    short = said(wrong(*range(20)))
+    if what == "samples":
+        short = Outcomes(short.samples[:9], {name: array[:9] for name, array in short.arrays.items()})
+    made["outcomes"] = Store(out).write_outcomes(made["id"], short)
+    code, text = compared(capsys, first, write_sealed(out, made))
+    expected = "they give top1 66.6667, its record has 99.0000" if what == "metrics" else "sample"
+    assert code == 2 and expected in text
+
+
+def test_of_several_folders_the_run_that_ended_well_counts(out, capsys, tmp_path):
+    first, other = keep(out, "brecq", wrong(0)), keep(out, "qdrop", wrong(1))
+    beside = tmp_path / "results" / "aside"
+    bad = record("qdrop", "deit_tiny", {}, status="failed", limit=N)
+    write(beside, bad)
+    code, text = compared(capsys, first, other)
+    assert code == 0 and bad["id"] == other and "1 right to wrong, 1 wrong to right" in text
+    (beside / "runs" / f"{first}.json").write_text("{}")
+    assert compared(capsys, first, other)[0] == 0
+
+
 def test_all_seeds_of_a_run_are_taken_on_request(out, capsys):
     mine = [keep(out, "brecq", wrong(seed), seed=seed) for seed in range(3)]
     keep(out, "brecq", wrong(9), seed=0, steps=9)
@@ -191,7 +237,9 @@ def test_failed_runs_and_damaged_records_are_refused(out, capsys):
 
 def test_shapes_are_compared_by_their_own_metric(out, capsys):
     for method, iou in (("brecq", [0.5, 0.9, 0.7]), ("qdrop", [0.6, 0.9, 0.2])):
-        made = record(method, "point_transformer", {"class_miou": 50.0, "instance_miou": 50.0}, task="shapenetpart")
+        mean = 100 * float(np.mean(iou))
+        made = record(method, "point_transformer", {"class_miou": mean, "instance_miou": mean}, task="shapenetpart",
+                      limit=3)
         found = Outcomes(("a", "b", "c"), {"category": np.zeros(3, int), "iou": np.array(iou)[:, None]})
         write_sealed(out, {**made, "outcomes": Store(out).write_outcomes(made["id"], found)})
     text = compared(capsys, "*brecq*", "*qdrop*")[1]

@@ -25,9 +25,6 @@ class Within:
     def __init__(self, apart=2.0, known=True, shown=True):
         self.apart, self.known, self.shown = apart, known, shown
 
-    def read(self, found):
-        return self
-
     def of(self, runs, metric):
         value = mean(r["metrics"][metric] for r in runs)
         return intervals.Interval(value, *((value - 1, value + 1, "samples") if self.known else (nan, nan, "")))
@@ -100,7 +97,7 @@ def test_the_commands_pass_them_on(tmp_path, monkeypatch):
         ("minmax", 70.0), ("qdrop", 71.0), ("brecq", 60.0), ("ptq4vit", 50.0))]
     folder = store(tmp_path / "r", *made)
     seen = []
-    monkeypatch.setattr("aiqvit.statistics.Statistics", lambda shown: seen.append(shown) or Within(shown=shown))
+    monkeypatch.setattr("aiqvit.statistics.Statistics", lambda found, shown: seen.append(shown) or Within(shown=shown))
     pytest.importorskip("matplotlib")
     assert report([str(folder), "--out", str(tmp_path / "page.html"), "--intervals"]) == 0
     text = (tmp_path / "page.html").read_text()

@@ -153,3 +153,12 @@ def test_draws_of_sums_are_of_counted_metrics_only():
     found = measured(0, {"top1": 80.0, "box_ap": 30.0, "oa": math.nan}, ("top1", "oa"), 100)
     assert found["top1"].draws.std() == pytest.approx(4.0, rel=0.1) and not found["top1"].paired
     assert found["box_ap"].draws is None and found["oa"].draws is None
+
+
+@pytest.mark.parametrize("samples", [1, 2, 5, 20, 50])
+def test_a_difference_lies_in_its_interval_and_in_what_percentages_can_be(samples):
+    for right in (1.0, 0.0):
+        ours = Measured(0, 100 * right, np.full(100, 100 * right), True, samples, True)
+        theirs = Measured(0, 100 - 100 * right, np.full(100, 100 - 100 * right), True, samples, True)
+        found = of_difference([ours], [theirs])
+        assert -100 <= found.low <= found.value <= found.high <= 100 and abs(found.value) == 100

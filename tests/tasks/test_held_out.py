@@ -92,6 +92,15 @@ def test_a_task_without_it_says_so(capsys):
     assert "the task 'coco' cannot be judged on training samples (--held-out" in capsys.readouterr().err
 
 
+def test_a_config_file_goes_over_its_defaults(imagenet, weights, methods, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "j.toml").write_text('held_out = 5\nout = "mine"\n')
+    flags = ["--data", str(imagenet), "--weights", str(weights), "--model", "test_vit", "--bits", "4/4"]
+    assert main(["judge", "--config", "j.toml", *flags, "--method", "toy"]) == 0
+    assert {record["metrics"]["images"] for record in Store("mine").records()} == {5}
+    assert "in brackets: 95 % interval" in capsys.readouterr().out
+
+
 def test_its_help_is_its_own(capsys):
     assert main(["judge", "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())

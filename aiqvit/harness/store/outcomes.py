@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -47,16 +46,15 @@ def read(path: Path, digest: str) -> Outcomes:
         raise UserError(f"cannot read {name!r}: {error.strerror or error}") from error
     if hashlib.sha256(content).hexdigest() != digest:
         raise UserError(f"{name!r} was changed after it was written, or belongs to another run: its checksum is not "
-                        "the one in the record")
+                        "the one in the record; bring the file back, or run it again with --force")
     try:
         return _parsed(content)
-    except (ValueError, KeyError, EOFError, OSError, MemoryError, OverflowError, zipfile.BadZipFile, zlib.error,
-            NotImplementedError) as error:
+    except Exception as error:  # of the readers of zip files and arrays, whatever a damaged file makes them raise
         raise UserError(f"{name!r} holds no outcomes: {line(str(error))[:200]}") from error
 
 
 def _parsed(content: bytes) -> Outcomes:
-    """Raises `ValueError` and what the readers of zip files and arrays raise."""
+    """Raises anything for what holds no outcomes."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         entries = archive.infolist()
     if len(entries) > MOST or sum(entry.file_size for entry in entries) > LARGEST:
@@ -64,7 +62,11 @@ def _parsed(content: bytes) -> Outcomes:
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     samples = arrays.pop(SAMPLES)
+    if samples.ndim != 1 or samples.dtype.kind != "U":
+        raise ValueError("its samples are no list of names")
     count = arrays.get("count", np.zeros(0, int))
+    if count.dtype.kind not in "iu" or count.size and (count.shape != samples.shape or count.min() < 0):
+        raise ValueError("its count is no number of things a sample")
     sizes = {len(samples), int(count.sum())}
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf" or array.ndim == 0 or len(array) not in sizes:

@@ -70,6 +70,13 @@ HOSTILE = {
     "text rows": saved(samples=NAMES, label=NAMES), "many": saved(samples=NAMES, **{f"a{i}": NAMES for i in range(99)}),
     "bomb": zipped(samples=bytes(2**30 + 1)), "shape": zipped(samples=huge((2**40,))),
     "negative": zipped(samples=huge((-4,))), "no header": zipped(samples=b"\x93NUMPY\x01\x00"),
+    "a number for names": saved(samples=np.array("a"), label=np.zeros(1)),
+    "a table of names": saved(samples=np.array([["a", "b"]]), label=np.zeros(1)),
+    "a text file in it": zipped(samples=b"", **{"note.txt/x": b"hello"}), "no array": zipped(samples=b"hello"),
+    "counts below 0": saved(samples=NAMES, count=np.array([-1, 3])),
+    "counts of half": saved(samples=NAMES, count=np.array([0.5, 1.5])),
+    "counts of others": saved(samples=NAMES, count=np.array([2])),
+    "bad header": zipped(samples=b"\x93NUMPY\x01\x00\x10\x00{'descr': (((  \n" + bytes(8)),
     "cut": saved(samples=NAMES, label=np.arange(2))[:200],
 }
 
