@@ -14,13 +14,15 @@ from aiqvit.tasks.models.point_transformer import PointTransformer
 from aiqvit.tasks.models.point_weights import Sizes, build, own_keys, sizes
 from aiqvit.tasks.point_facts import Facts
 from aiqvit.tasks.point_lists import Shape
+from aiqvit.tasks.point_pictures import drawn
 from aiqvit.tasks.point_reader import PointReader
 from aiqvit.tasks.texts import expanded
 from aiqvit.tasks.weights import checksum, load_state, read_checkpoint
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from aiqvit.evaluation import outcomes
-from aiqvit.interfaces import DataIdentity, Labelled, Subject, Task, UserError
+from aiqvit.interfaces import DataIdentity, Labelled, Outcomes, Subject, Task, UserError
 from aiqvit.io.structure import checked
 from aiqvit.io.text import missing
 from aiqvit.registry import choose
@@ -166,6 +168,14 @@ class PointTask(PointReader, Task):
         """See `Task`; a CPU takes pieces of `PIECE` points."""
         size = max(PIECE // inputs.shape[1], 1) if device == "cpu" else len(inputs)
         return torch.cat([model(piece.to(device)).float().cpu() for piece in inputs.split(size)])
+
+    def picture(self, said: Sequence[Outcomes]) -> Image:
+        """See `Task`: the points that the model is given."""
+        wanted = said[0].samples[0]
+        shape = next((shape for shape in self.val if shape_name(shape) == wanted), None)
+        if shape is None:
+            raise UserError(f"there is no {wanted!r} in the data: name the folder that the runs were evaluated on")
+        return drawn(self.read(shape)[0][:, :3].numpy())
 
     def identity(self, images: int, seed: int, limit: int | None, explicit: bool = False) -> DataIdentity:
         """See `Task`: the classes with the evaluated files and their labels, the training list, the files drawn.

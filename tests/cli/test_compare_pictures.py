@@ -1,13 +1,17 @@
 """`aiqvit compare --save-images`: pictures of the embedded data's samples that changed."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from aiqvit.tasks.point_pictures import drawn
+from aiqvit.tasks.points import shape_name
 from PIL import Image
 
 from aiqvit.cli.main import main
 from aiqvit.cli.showing import captioned
 from aiqvit.harness.store.records import Store, sealed
-from aiqvit.interfaces import Outcomes
+from aiqvit.interfaces import Outcomes, Task, UserError
 from aiqvit.registry import TASKS
 from tests.report.make_records import record
 
@@ -64,6 +68,21 @@ def test_text_stands_under_a_picture_that_is_enlarged():
 
 
 def test_a_task_without_pictures_says_so():
-    task = TASKS.get("modelnet40")("mini")
-    with pytest.raises(ValueError, match="'modelnet40' has no pictures of its samples"):
+    with pytest.raises(ValueError, match="'mine' has no pictures of its samples"):
+        Task.picture(SimpleNamespace(name="mine"), [Outcomes(("x",), {})])
+
+
+@pytest.mark.parametrize("name", ["modelnet40", "shapenetpart"])
+def test_shapes_are_drawn_as_points(name):
+    task = TASKS.get(name)("mini")
+    pictures = [np.asarray(task.picture([Outcomes((shape_name(shape),), {})])) for shape in task.val[:2]]
+    assert pictures[0].shape == (400, 400, 3) and (pictures[0] != pictures[1]).any()
+    assert all(0.005 < (picture < 255).any(-1).mean() < 0.5 for picture in pictures)
+    with pytest.raises(UserError, match="there is no 'x' in the data"):
         task.picture([Outcomes(("x",), {})])
+
+
+def test_near_points_are_dark_and_in_front():
+    front, back = np.asarray(drawn(np.array([[0, 0, -1.0], [0, 0, 1]]))), drawn(np.zeros((1, 3)))
+    shades = np.unique(front[(front < 255).any(-1)][:, 0])
+    assert len(shades) == 2 and (np.asarray(back) < 255).any()
