@@ -16,7 +16,7 @@ from aiqvit.io.files import read_bytes, write_bytes
 SUFFIX = ".npz"
 SAMPLES = "samples"  # the array of names
 LARGEST = 2**30  # bytes that all arrays take in memory
-MOST = 64  # arrays
+MOST, SAMPLES_MOST = 64, 10**6  # arrays, samples
 
 
 def write(path: Path, outcomes: Outcomes) -> str:
@@ -62,8 +62,8 @@ def _parsed(content: bytes) -> Outcomes:
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     samples = arrays.pop(SAMPLES)
-    if samples.ndim != 1 or samples.dtype.kind != "U":
-        raise ValueError("its samples are no list of names")
+    if samples.ndim != 1 or samples.dtype.kind != "U" or len(samples) > SAMPLES_MOST:
+        raise ValueError(f"its samples are no list of at most {SAMPLES_MOST} names")
     count = arrays.get("count", np.zeros(0, int))
     if count.dtype.kind not in "iu" or count.size and (count.shape != samples.shape or count.min() < 0):
         raise ValueError("its count is no number of things a sample")

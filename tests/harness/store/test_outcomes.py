@@ -72,6 +72,7 @@ HOSTILE = {
     "negative": zipped(samples=huge((-4,))), "no header": zipped(samples=b"\x93NUMPY\x01\x00"),
     "a number for names": saved(samples=np.array("a"), label=np.zeros(1)),
     "a table of names": saved(samples=np.array([["a", "b"]]), label=np.zeros(1)),
+    "too many": saved(samples=np.zeros(10**6 + 1, "U1"), label=np.zeros(10**6 + 1, np.int8)),
     "a text file in it": zipped(samples=b"", **{"note.txt/x": b"hello"}), "no array": zipped(samples=b"hello"),
     "counts below 0": saved(samples=NAMES, count=np.array([-1, 3])),
     "counts of half": saved(samples=NAMES, count=np.array([0.5, 1.5])),
