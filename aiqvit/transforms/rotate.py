@@ -89,6 +89,47 @@ def rotate(model: nn.Module, generator: Generator) -> None:
         model.set_submodule(name, RMSNorm(size, norm.eps, norm.weight))
 
 
+@torch.no_grad()
+def rotate_heads(model: nn.Module, generator: Generator) -> list[str]:
+    """Rotate queries with keys, and values with the output layer, in each head of an open model, in place.
+
+    Returns the attention modules of which something was rotated. Where norms, gates or position embeddings stand
+    between, that part is left as it is.
+    """
+    found = []
+    for name, module, anatomy in described(model):
+        heads = anatomy.heads
+        for parts, output in ((heads.products, ""), (heads.values, heads.output)) if heads else ():
+            if not parts:
+                continue
+            layer, _, count = parts[0]
+            size = module.get_submodule(layer).weight.shape[0] // count // heads.count
+            turn = rotation(size, generator)  # (D, D)
+            for part in parts:
+                _turn_rows(module, part, heads.padding, turn)
+            if output:
+                _turn_columns(module.get_submodule(output), turn)
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def _turn_rows(module: nn.Module, part: tuple[str, int, int], padding: str, turn: Tensor) -> None:
+    """Let a part of a layer give y R where it gave y, in each head (D,), and so what stands for it as `padding`."""
+    name, index, count = part
+    layer = module.get_submodule(name)
+    rows = layer.weight.chunk(count)[index]  # (H D, in), a view
+    rows.copy_((turn.T @ rows.double().unflatten(0, (-1, len(turn)))).flatten(0, 1))
+    for vector in (layer.bias, getattr(module, padding) if padding else None):
+        if vector is not None:
+            own = vector.chunk(count)[index]  # (H D,)
+            own.copy_((own.double().unflatten(0, (-1, len(turn))) @ turn).flatten())
+
+
+def _turn_columns(layer: nn.Linear, turn: Tensor) -> None:
+    """Let a layer take y R for y, in each head, and give what it gave before."""
+    layer.weight.copy_((layer.weight.double().unflatten(1, (-1, len(turn))) @ turn).flatten(1))
+
+
 def _begin(model: nn.Module, name: str, into: Tensor) -> None:
     """Put a layer, a parameter (..., C) or a norm with which the stream begins into the new basis."""
     try:

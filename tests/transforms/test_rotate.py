@@ -7,7 +7,7 @@ from torch import nn
 from aiqvit.families.opening import open_model
 from aiqvit.interfaces import UserError
 from aiqvit.transforms.hadamard import rotation
-from aiqvit.transforms.rotate import RMSNorm, rotate, stream_of
+from aiqvit.transforms.rotate import RMSNorm, rotate, rotate_heads, stream_of
 from tests.families.networks import NETWORKS
 
 REFUSED = {  # why
@@ -78,3 +78,16 @@ def test_the_norm_is_a_layer_norm_of_tokens_without_mean():
     x -= x.mean(-1, keepdim=True)
     norm = RMSNorm(12, 1e-6, x)
     assert torch.allclose(norm(x), nn.functional.layer_norm(x, (12,), eps=1e-6))
+
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_heads_are_rotated_where_nothing_stands_between(name):
+    model, images = network(name), torch.randn(3, 3, 32, 32, dtype=torch.float64)
+    before, weights = model(images), {n: p.clone() for n, p in model.named_parameters()}
+    found = rotate_heads(model, torch.Generator().manual_seed(1))
+    assert torch.allclose(model(images), before, rtol=0, atol=1e-10 * before.abs().max().item())
+    moved = [n for n, p in model.named_parameters() if not torch.equal(p, weights[n])]
+    assert bool(found) == bool(moved)
+    if name in ("vit", "deit", "clip", "beit", "swin", "swinv2", "tv_vit", "tv_swin", "tv_swinv2", "eva", "dinov3"):
+        assert len(found) >= 2 and any("proj" in n for n in moved)
