@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aiqvit.families.family import feeding
-from aiqvit.quant.anatomy import Anatomy
+from aiqvit.quant.anatomy import Anatomy, Heads
 from aiqvit.quant.products import MatMul
 
 
@@ -17,19 +17,28 @@ class OpenAttention(nn.Module):
     `attend` and the output layer.
     """
 
+    num_heads: int
     scale: float
 
     def add_products(self, scale: float, *, reads: tuple[str, ...] = ("qkv",), writes: tuple[str, ...] = ("proj",),
-                     weights: str = "post_softmax", norms: tuple[tuple[str, str], ...] = ()) -> None:
+                     weights: str = "post_softmax", norms: tuple[tuple[str, str], ...] = (),
+                     plain: tuple[bool, bool] = (True, True)) -> None:
         """Add `qk` and `av`; `reads` are the layers of the input, with the role qkv, `writes` those of the output.
 
-        `weights` is the role of what the values are weighted by; `norms` are pairs (norm, layer that reads it).
+        `weights` is the role of what the values are weighted by; `norms` are pairs (norm, layer that reads it);
+        `plain` says whether queries and keys go into `qk` as a fused layer gives them, and what `av` gives into the
+        output layer.
         """
         self.scale = scale
         self.qk = MatMul("query", "key", transposed=True)
         self.av = MatMul(weights, "value")
         roles = dict.fromkeys(reads, "qkv") | dict.fromkeys(writes, "proj")
-        self.anatomy = Anatomy(roles=roles, reads=reads, writes=writes, feeds=feeding(self, norms))
+        heads = None
+        if "qkv" in reads:
+            products = (("qkv", 0, 3), ("qkv", 1, 3)) if plain[0] else ()
+            values, output = ((("qkv", 2, 3),), writes[0]) if plain[1] else ((), "")
+            heads = Heads(self.num_heads, products, values, output, "padding" if hasattr(self, "padding") else "")
+        self.anatomy = Anatomy(roles=roles, reads=reads, writes=writes, feeds=feeding(self, norms), heads=heads)
 
     def weigh(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
         """q (B, H, N, D), k and v (B, H, M, D) to (B, H, N, D); `bias` is added to the scores (B, H, N, M)."""

@@ -21,13 +21,19 @@ class SelfAttention(OpenAttention):
         self.gate = source.gate
         gated = source.gate is not None
         self.add_products(source.scale, reads=("qkv", "gate") if gated else ("qkv",),
-                          norms=() if gated else (("norm", "proj"),))
+                          norms=() if gated else (("norm", "proj"),),
+                          plain=(identity(self.q_norm, self.k_norm), identity(self.norm) and not gated))
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """x: (B, N, C) to (B, N, C)."""
         q, k, v = split_heads(self.qkv(x), 3, self.num_heads)  # (B, H, N, D)
         out = self.norm(self.attend(self.q_norm(q), self.k_norm(k), v, mask_bias(attn_mask, is_causal, q)))
         return self.proj(out if self.gate is None else out * self.gate(x).sigmoid())
+
+
+def identity(*modules: nn.Module) -> bool:
+    """Whether all of these do nothing."""
+    return all(isinstance(module, nn.Identity) for module in modules)
 
 
 class RopeAttention(OpenAttention):
@@ -47,7 +53,8 @@ class RopeAttention(OpenAttention):
         self.gate, self.proj = source.gate, source.proj
         gated = source.gate is not None
         self.add_products(source.scale, reads=(*reads, "gate") if gated else reads,
-                          norms=() if gated else (("norm", "proj"),))
+                          norms=() if gated else (("norm", "proj"),),
+                          plain=(False, identity(self.norm) and not gated))
 
     def forward(self, x: Tensor, rope: Tensor | None = None, attn_mask: Tensor | None = None,
                 is_causal: bool = False) -> Tensor:

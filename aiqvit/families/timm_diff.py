@@ -37,7 +37,7 @@ class DiffSelfAttention(OpenDifference):
         super().__init__()
         self.take_difference(source)
         self.qkv, self.norm, self.proj = source.qkv, source.norm, source.proj
-        self.add_products(source.scale, norms=(("norm", "proj"),))
+        self.add_products(source.scale, norms=(("norm", "proj"),), plain=(False, False))
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """x: (B, N, C) to (B, N, C)."""

@@ -6,8 +6,10 @@ from timm.layers.mlp import GluMlp, Mlp, SwiGLU
 from timm.layers.patch_embed import PatchEmbed
 from torch import nn
 
-from aiqvit.families.family import Family, activation, feeding
+from aiqvit.families.family import Family, activation, feeding, writes
 from aiqvit.quant.anatomy import Anatomy
+
+TOKENS = ("cls_token", "dist_token", "reg_token", "pos_embed")
 
 
 def mlp(module: Mlp) -> Anatomy:
@@ -50,7 +52,16 @@ def plain(model: nn.Module, stacks: tuple[str, ...] = ("blocks",)) -> Anatomy:
     last = "fc_norm" if behind else "norm"
     if heads and (behind or not pool) and feeding(model, [(last, heads[0])]):
         feeds[last] = heads
-    return Anatomy(roles=dict.fromkeys(heads, "head"), units=("patch_embed", *blocks, *pool, *heads), feeds=feeds)
+    return Anatomy(roles=dict.fromkeys(heads, "head"), units=("patch_embed", *blocks, *pool, *heads), feeds=feeds,
+                   origins=_origins(model) if stacks == ("blocks",) else ())
+
+
+def _origins(model: nn.Module) -> tuple[str, ...]:
+    """The patches and what is put before them or added to them; or the norm that all of these go through."""
+    if isinstance(getattr(model, "norm_pre", None), nn.LayerNorm):
+        return ("norm_pre",)
+    return (*writes(model, "patch_embed"),
+            *(name for name in TOKENS if isinstance(getattr(model, name, None), nn.Parameter)))
 
 
 FAMILY = Family(describes={Mlp: mlp, GluMlp: glu, SwiGLU: swiglu, PatchEmbed: patch_embed})

@@ -74,7 +74,9 @@ def network(model: VisionTransformer) -> Anatomy:
     before = {under("heads", name): kind for name, kind in in_front(model.heads).items()}
     if not simple:
         before |= {under("conv_proj", name): kind for name, kind in in_front(model.conv_proj).items()}
+    *_, last = ("conv_proj",) if simple else (f"conv_proj.{name}" for name, _ in parts(model.conv_proj))
     return Anatomy(roles=roles | ({heads[-1]: "head"} if heads else {}), units=("conv_proj", *blocks, *heads),
+                   origins=(last, "class_token", "encoder.pos_embedding"),
                    feeds=feeding(model, [("encoder.ln", heads[0])]) if heads else {}, activations=before)
 
 

@@ -11,6 +11,19 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+Part = tuple[str, int, int]  # (layer, i, n): the i-th of n equal parts of a layer's rows
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Parts of layers whose channels may be rotated within each head, because what stands behind undoes it."""
+
+    count: int
+    products: tuple[Part, ...] = ()  # queries and keys, which meet in a product: the same rotation for all
+    values: tuple[Part, ...] = ()
+    output: str = ""  # the layer whose columns take the values
+    padding: str = ""  # a buffer that stands for an output of the layer where there is no input
+
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -24,6 +37,8 @@ class Anatomy:
     unnormed: tuple[str, ...] = ()  # layers that read the residual stream itself, with no norm in front
     scales: Mapping[str, str] = field(default_factory=dict)  # such a layer -> the parameter of the LayerScale behind it
     activations: Mapping[str, str] = field(default_factory=dict)  # layer -> the function in front of it, such as "gelu"
+    origins: tuple[str, ...] = ()  # of a network: layers, parameters or a norm that the residual stream begins with
+    heads: Heads | None = None  # of attention
     units: tuple[str, ...] = ()  # of a network: modules to reconstruct one by one, in forward order
     full_precision: Mapping[str, str] = field(default_factory=dict)  # modules that stay so by design -> why
 
