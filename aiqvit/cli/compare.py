@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     add("ours", type=path, metavar="RUN", help="the first, from which the other is subtracted")
     add("theirs", type=path, metavar="RUN", help="the second")
     add("results", nargs="*", type=path, default=["results"], metavar="RESULTS",
-        help="folders to look for runs in, at any depth (default: results)")
+        help="results folders, or folders of them (default: results)")
     add("--seeds", action="store_true", help="take all seeds of each RUN, those that differ from it in nothing else")
     add("--level", type=number(Level), default=0.95, help="of the intervals (default: %(default)s)")
     add("--draws", type=number(Draws), help="of the bootstrap (default: 2000, of detectors 100)")
