@@ -33,9 +33,12 @@ from aiqvit.quant.site import RoleScheme, by_role, spec
 from aiqvit.recon.fisher import Fisher
 from aiqvit.recon.loop import Schedule
 from aiqvit.recon.objective import Objective, objective
+from aiqvit.recon.objectives.fima import FIMA
+from aiqvit.recon.objectives.least_squares import LeastSquares
 from aiqvit.recon.objectives.tail_aware import Features, Logits, head_layer
 from aiqvit.recon.rounded import RoundingRates, train_rounding
 from aiqvit.recon.straight import WeightRates, train_weights
+from aiqvit.recon.tokens import scales_by_token
 from aiqvit.recon.walk import UnitData, calibrate_ranges, gives_logits, is_head, reconstruct_model
 
 Loss = Literal["mse", "token", "fisher", "aph", "fima", "ls", "logits", "glf"]
@@ -55,13 +58,14 @@ class Blockwise(Method):
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20},
     }
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
-    official: ClassVar[dict[str, Any]] = {}  # settings that protocol=paper brings
 
     images: Count = 1024
     batch: Count = 32
     steps: Whole = 20000  # a unit
     objective: Loss = "mse"
     base: Base = "adaround_qdrop"
+    refreshes: Count = 15  # of the Fisher matrix while a unit trains (fima)
+    curvature_images: Whole = 0  # that gradients are taken of (fima, ls, aph); 0: all
     tail_share: Share = 1.0  # of each batch, seen by the rest of the network (glf, logits)
     local: Number = 2.0  # weight of the local term beside that (glf, logits)
     rounding_rate: Rate = 1e-3  # Adam on alpha (adaround_qdrop)
@@ -74,6 +78,7 @@ class Blockwise(Method):
     warm_up: Share = 0.2  # fraction of the steps without it
     ranges: Literal["own", "token"] = "own"  # error that sets ranges of activations; token: each in its own units
     operands: Literal["tensor", "head"] = "tensor"  # granularity of the attention products' operands
+    tokens: bool = False  # one scale a token, static
     head: bool = True  # reconstruct a head that is one layer too; logits are compared by their KL divergence
     put_back: bool = True  # bring a unit back as it was where its loss rose
     init_images: Count = 128  # images that set the ranges
@@ -84,9 +89,11 @@ class Blockwise(Method):
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: losses, seconds."""
-        if self.protocol == "paper" and self.official:
-            return replace(self, protocol="paper", **self.official).reconstructed(job)
-        return self.reconstructed(job)
+        return (replace(self, **self.official(job)) if self.protocol == "paper" else self).reconstructed(job)
+
+    def official(self, job: Job) -> dict[str, Any]:
+        """The settings that protocol=paper brings, those of the official code: one range a tensor here."""
+        return {}
 
     def reconstructed(self, job: Job) -> nn.Module:
         """The quantized model, with the settings as they are."""
@@ -94,6 +101,8 @@ class Blockwise(Method):
 
         def reconstruct_unit(data: UnitData) -> dict | None:
             calibrate_ranges(data, self.init_images, reparam=True)
+            if self.tokens:
+                scales_by_token(data)
             if is_head(data.unit) and not self.head:
                 return None
             began = time.perf_counter()
@@ -111,6 +120,10 @@ class Blockwise(Method):
             return Logits(self.tail_share, self.local)
         if self.objective == "fisher":
             return Fisher(job, damping=0.0)
+        if self.objective == "fima":
+            return FIMA(self.steps, self.refreshes, self.curvature_images or None)
+        if self.objective == "ls":
+            return LeastSquares(self.curvature_images or None)
         return objective(self.objective)
 
     def scheme(self, job: Job) -> RoleScheme:
