@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal
 from aiqvit.baselines.brecq import BY_PRODUCT, by_channel, by_head
 from torch import nn
 
-from aiqvit.bounds import Count, Number, Rate, Share, Tries, Whole
+from aiqvit.bounds import Count, Number, Part, Rate, Share, Tries, Whole
 from aiqvit.families.opening import open_model
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
@@ -32,6 +32,7 @@ from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
 from aiqvit.recon.fisher import Fisher
 from aiqvit.recon.loop import Schedule
+from aiqvit.recon.mlp import MlpSchedule, relu_model
 from aiqvit.recon.objective import Objective, objective
 from aiqvit.recon.objectives.fima import FIMA
 from aiqvit.recon.objectives.least_squares import LeastSquares
@@ -54,8 +55,10 @@ class Blockwise(Method):
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
         "quick": {"images": 512, "batch": 8, "steps": 320, "rounding_rate": 0.2, "level_rate": 0.3, "penalty": 0.1,
-                  "weight_rate": 5e-4, "weight_level": 0.1, "head": False, "init_images": 64},
-        "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20},
+                  "weight_rate": 5e-4, "weight_level": 0.1, "head": False, "init_images": 64, "mlp_steps": 200,
+                  "mlp_rate": 1e-3},
+        "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20,
+                  "mlp_steps": 3},
     }
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
 
@@ -66,6 +69,11 @@ class Blockwise(Method):
     base: Base = "adaround_qdrop"
     refreshes: Count = 15  # of the Fisher matrix while a unit trains (fima)
     curvature_images: Whole = 0  # that gradients are taken of (fima, ls, aph); 0: all
+    relu: bool = False  # GELUs become ReLUs, whose MLPs are reconstructed first
+    mlp_loss: Literal["plain", "hessian"] = "plain"  # of MLP reconstruction
+    mlp_steps: Whole = 20000  # the same, a block
+    mlp_rate: Rate = 4e-5  # Adam on weights and biases of an MLP
+    mlp_quantile: Part = 0.99  # of the values above 0 behind GELU, at which the clamped term clamps
     tail_share: Share = 1.0  # of each batch, seen by the rest of the network (glf, logits)
     local: Number = 2.0  # weight of the local term beside that (glf, logits)
     rounding_rate: Rate = 1e-3  # Adam on alpha (adaround_qdrop)
@@ -97,6 +105,9 @@ class Blockwise(Method):
 
     def reconstructed(self, job: Job) -> nn.Module:
         """The quantized model, with the settings as they are."""
+        if self.relu:
+            relu_model(job, MlpSchedule(self.mlp_steps, self.batch, self.mlp_rate, self.mlp_quantile, self.mlp_loss,
+                                        self.memory_gb))
         goal = self.goal(job)
 
         def reconstruct_unit(data: UnitData) -> dict | None:
