@@ -26,8 +26,12 @@ class OutputGradients:
     """
 
     def __init__(self, data: UnitData, images: int | None = None, batch: int = 16) -> None:
-        """Look at the first `images` calibration images (None: all), `batch` at once; of each shape at least at one."""
+        """Look at the first `images` calibration images (None: all), of each shape at least at one.
+
+        `batch` are looked at at once, or the largest calibration batch, if that is smaller.
+        """
         self.data = data
+        batch = min(batch, max(map(data.fp_inputs.size, range(len(data.fp_inputs.batches)))))
         self.groups = data.fp_inputs.stackable(range(len(data.fp_inputs)))
         self.group_of = {row: group for group, rows in enumerate(self.groups) for row in rows}
         share = min((images or len(data.fp_inputs)) / len(data.fp_inputs), 1.0)

@@ -3,7 +3,7 @@
 GLF-Q (2026 preprint): L = L_g / L_g0 + 2 L_l / L_l0. The local term L_l is the squared error of the unit's output, the
 global one, L_g, that of the feature in front of the head, behind the teacher's full-precision rest of the network. Each
 is divided by its value on the first mini-batch. Of detectors there are two features, what the predictors of boxes and
-of masks get of regions: L = .5 L_box / L_box0 + .5 L_mask / L_mask0 + 2 L_l / L_l0, and the FPN has the local term only.
+of masks get of regions: L = .5 L_box / L_box0 + .5 L_mask / L_mask0 + 2 L_l / L_l0. Units of the FPN have 2 L_l / L_l0.
 """
 
 from __future__ import annotations
