@@ -37,7 +37,7 @@ from aiqvit.recon.mlp import MlpSchedule, relu_model
 from aiqvit.recon.objective import Objective, objective
 from aiqvit.recon.objectives.fima import FIMA
 from aiqvit.recon.objectives.least_squares import LeastSquares
-from aiqvit.recon.objectives.tail_aware import Features, Logits, feature_layer
+from aiqvit.recon.objectives.tail_aware import Features, Logits, head_layer
 from aiqvit.recon.rounded import RoundingRates, train_rounding
 from aiqvit.recon.straight import WeightRates, train_weights
 from aiqvit.recon.tail import End
@@ -147,7 +147,7 @@ class Blockwise(Method):
         Regions of detectors are found here, by the student as it is rewritten but not quantized: they stay.
         """
         if job.features is None:
-            return feature_layer(open_model(job.model))
+            return head_layer(open_model(job.model))
         for batch in job.calibration:
             job.forward(job.model, batch)
         return lambda model, batch: job.features(model, batch, self.regions)

@@ -64,16 +64,21 @@ class TailAware(Objective):
 
     def ends(self, output: Tensor, rows: Sequence[int]) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
         """Each tensor that comes out of the tail, what the teacher has there, and how many rows each sample has."""
-        wanted = zip(*map(self._known, rows), strict=True)
+        self._ask([row for row in rows if row not in self.wanted])
+        wanted = zip(*(self.wanted[row] for row in rows), strict=True)
         for given, parts in zip(tensors_of(self.tail(output, rows, self.end)), wanted, strict=True):
             yield given, torch.cat(parts).to(given.device), list(map(len, parts))
 
-    def _known(self, row: int) -> list[Tensor]:
-        """What the teacher gives on one sample, kept from the first time."""
-        if row not in self.wanted:
-            found = tensors_of(self.tail.reference([row], self.end))
-            self.wanted[row] = [self.store.keep(tensor.cpu().clone()) for tensor in found]
-        return self.wanted[row]
+    def _ask(self, rows: Sequence[int]) -> None:
+        """Keep what the teacher gives on these samples; one by one where it gives rows of regions, not of samples."""
+        found = tensors_of(self.tail.reference(rows, self.end)) if rows else []
+        if len(rows) > 1 and any(len(tensor) != len(rows) for tensor in found):
+            for row in rows:
+                self._ask([row])
+            return
+        parts = zip(*(tensor.cpu().split(len(tensor) // len(rows)) for tensor in found), strict=True)
+        self.wanted |= {row: [self.store.keep(tensor.clone()) for tensor in part]
+                        for row, part in zip(rows, parts, strict=True)}
 
 
 class Features(TailAware):
@@ -99,7 +104,7 @@ class Logits(TailAware):
         return torch.stack([torch.stack(term) for term in terms], 1).sum(1, keepdim=True)
 
 
-def feature_layer(model: nn.Module) -> str:
+def head_layer(model: nn.Module) -> str:
     """The unit of an open model that ends in the head: it gets the feature of a sample. Empty where there is none."""
     heads = [name for name, role in layer_roles(model).items() if role == "head"]
     return next((unit for unit in units_of(model) for head in heads if f"{head}.".startswith(f"{unit}.")), "")
