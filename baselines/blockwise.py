@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from aiqvit.baselines.brecq import BY_PRODUCT, by_channel, by_head
 from torch import nn
@@ -60,7 +60,13 @@ class Blockwise(Method):
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20,
                   "mlp_steps": 3},
     }
-    grids: ClassVar[dict[str, tuple[str, ...]]] = {}
+    grids: ClassVar[dict[str, tuple[str, ...]]] = {
+        "losses": (*(f"objective={loss}" for loss in get_args(Loss)),
+                   *(f"base=ste,objective={loss},rotate=on,relu=on" for loss in get_args(Loss))),
+        "rewriting": tuple(f"base=ste,objective={loss},rotate={rotate},relu={relu}" for loss in ("mse", "glf")
+                           for rotate in ("off", "on") for relu in ("off", "on")),
+    }
+    only_in_grids: ClassVar[bool] = True
 
     images: Count = 1024
     batch: Count = 32
