@@ -9,5 +9,7 @@ METHODS: dict[str, str] = {
     "apqvit": "aiqvit.baselines.apqvit:APQViT",
     "repqvit": "aiqvit.baselines.repqvit:RepQViT",
     "isvit": "aiqvit.baselines.isvit:ISViT",
+    "glfq": "aiqvit.baselines.glfq:GLFQ",
+    "blockwise": "aiqvit.baselines.blockwise:Blockwise",
     "aiqvit": "aiqvit.method:AIQViT",
 }
