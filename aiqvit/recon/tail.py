@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aiqvit.recon.capture import first
 from aiqvit.samples import Batch
 
 
@@ -23,7 +22,7 @@ class Tail:
 
     The units in front of it need not be computed where nothing but the unit's own output comes from them: they give
     zeros then. Whether that is so is tried once, on two samples; where it is not (skip connections), all of the network
-    is run and the unit's output replaced.
+    is run and the unit's output, or the first of a tuple, replaced.
     """
 
     def __init__(self, teacher: nn.Module, units: Sequence[str], unit: str, calibration: Sequence[Batch],
@@ -36,12 +35,17 @@ class Tail:
 
         `at` names a module whose first input is wanted in place of it: nothing behind that is run.
         """
-        values: dict[str, Any] = {self.unit: output}
+        values: dict[str, Any] = {}
         if self.skips:
-            values |= {name: torch.zeros((), device=output.device).expand(len(rows), *shape)
-                       for name, shape in self._shapes.items()}
-        with _standing_in(self.teacher, values):
-            return self._run(rows, at)
+            values = {name: torch.zeros((), device=output.device).expand(len(rows), *shape)
+                      for name, shape in self._shapes.items()} | {self.unit: output}
+        hook = self.teacher.get_submodule(self.unit).register_forward_hook(
+            lambda _, __, y: output if isinstance(y, Tensor) else (output, *y[1:]))
+        try:
+            with _standing_in(self.teacher, values):
+                return self._run(rows, at)
+        finally:
+            hook.remove()
 
     @torch.no_grad()
     def reference(self, rows: Sequence[int], at: str = "") -> Any:
@@ -71,12 +75,14 @@ class Tail:
         if len(self._shapes) != len(self.before):
             return False
         rows = list(range(min(2, sum(map(len, self.calibration)))))
-        seen: list[Tensor] = []
-        hook = self.teacher.get_submodule(self.unit).register_forward_hook(lambda _, __, y: seen.append(first(y)))
+        seen: list[Any] = []
+        hook = self.teacher.get_submodule(self.unit).register_forward_hook(lambda _, __, y: seen.append(y))
         try:
             expected = self.reference(rows)
         finally:
             hook.remove()
+        if not isinstance(seen[0], Tensor):
+            return False
         self.__dict__["skips"] = True  # for the trial
         with torch.no_grad():
             try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 Sample = dict[str, Any]  # inputs (3, H, W) uint8 and data_samples, as MMDetection's pipeline packs them
 MASKS = 100  # regions an image whose masks are computed, the best ones first
@@ -29,27 +30,27 @@ def raw_outputs(model: nn.Module, batch: list[Sample]) -> list[Tensor]:
     """Outputs before any selection: objectness and boxes of the RPN, then per stage classes, boxes and masks.
 
     RPN maps are (B, A or 4 A, H, W) a level, classes (regions, C + 1), boxes (regions, C, 4), masks (regions, C, h, w).
-    The regions are those that the first model finds that is run on this batch to the end; they stay with the batch, so
-    that outputs of several models can be compared. Images of a batch have one size.
+    The regions of an image are those that the first model finds that is run on it to the end; they stay with the image,
+    so that outputs of several models can be compared, whatever images are joined. Images of a batch have one size.
     """
     data = model.data_preprocessor(collate(batch), False)
     metas = [sample.metainfo for sample in data["data_samples"]]
     maps = model.extract_feat(data["inputs"])
     scores, deltas = model.rpn_head(maps)
     outputs = [*scores, *deltas]
-    regions = batch[0].setdefault("regions", [])
-    if not regions:
-        regions.append(_proposals(model.rpn_head, scores, deltas, metas))
+    _keep(batch, 0, lambda: _proposals(model.rpn_head, scores, deltas, metas))
     head = model.roi_head
     stages = getattr(head, "num_stages", None)
     for stage in range(stages or 1):
         which = () if stages is None else (stage,)
-        found = head._bbox_forward(*which, maps, regions[stage])
+        rois = _kept(batch, stage)
+        found = head._bbox_forward(*which, maps, rois)
         classes, boxes = found["cls_score"], found["bbox_pred"]
         outputs += [classes, boxes.unflatten(1, (-1, 4))]
-        if len(regions) == stage + 1 and stages is not None:
-            regions.append(_refined(head.bbox_head[stage], regions[stage], classes, boxes, metas[0]))
-    best = torch.cat([rois[:MASKS] for rois in _by_image(regions[-1], len(batch))])
+        if stages is not None:
+            _keep(batch, stage + 1,
+                  lambda: _refined(head.bbox_head[stage], rois, classes, boxes, metas[0]))  # noqa: B023 (called at once)
+    best = _kept(batch, stages or 0, MASKS)
     for stage in range(stages or 1):
         which = () if stages is None else (stage,)
         outputs.append(head._mask_forward(*which, maps, best)["mask_preds"])
@@ -97,5 +98,16 @@ def _refined(head: nn.Module, rois: Tensor, classes: Tensor, boxes: Tensor, meta
     return torch.cat([rois[:, :1], moved], 1)
 
 
-def _by_image(rois: Tensor, count: int) -> list[Tensor]:
-    return [rois[rois[:, 0] == index] for index in range(count)]
+def _keep(batch: list[Sample], stage: int, find: Callable[[], Tensor]) -> None:
+    """Give the samples that have no regions of a stage theirs out of those, (n, 5), that `find` finds for all."""
+    kept = [sample.setdefault("regions", []) for sample in batch]
+    if any(len(stages) == stage for stages in kept):
+        rois = find()
+        for index, stages in enumerate(kept):
+            if len(stages) == stage:
+                stages.append(rois[rois[:, 0] == index, 1:])
+
+
+def _kept(batch: list[Sample], stage: int, most: int | None = None) -> Tensor:
+    """The regions of a stage, the first `most` of each sample, (n, 5), each index within the batch and box."""
+    return torch.cat([pad(sample["regions"][stage][:most], (1, 0), value=index) for index, sample in enumerate(batch)])
