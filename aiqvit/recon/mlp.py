@@ -146,4 +146,5 @@ def _train(job: Job, mlp: Mlp, calls: Calls, schedule: MlpSchedule, index: int) 
 def _loss(data: UnitData, plan: Schedule) -> float:
     """The loss on the first samples."""
     parts = torch.arange(min(len(data.inputs), CHECKED)).split(plan.batch)
-    return sum(len(rows) * evaluate(data, rows.tolist(), plan.objective).item() for rows in parts) / sum(map(len, parts))
+    losses = [len(rows) * evaluate(data, rows.tolist(), plan.objective).item() for rows in parts]
+    return sum(losses) / sum(map(len, parts))
