@@ -130,6 +130,7 @@ class Method:
 
     title: ClassVar[str]
     note: ClassVar[str] = ""  # printed under every table, for example "reimplementation, unverified"
+    fairness: ClassVar[str] = ""  # printed there: what the authors' code has and `unified` has not, "a scale a token"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
     version: ClassVar[int] = 1  # raise it when the numbers change; tests/reference.csv catches who forgets
