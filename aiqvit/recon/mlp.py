@@ -31,6 +31,8 @@ from aiqvit.recon.capture import device_of
 from aiqvit.recon.loop import Group, Schedule, evaluate, reconstruct, uniform_sampler
 from aiqvit.recon.mlp_data import Calls, Mlp, captured, fitting, mlps_of, positive_quantile
 from aiqvit.recon.objective import Objective
+from aiqvit.recon.objectives.perturbation import PerturbationMap, perturbation_map
+from aiqvit.recon.tail import Tail
 from aiqvit.recon.walk import UnitData
 from aiqvit.transforms.relu import left_alone, replace_gelu
 
@@ -46,16 +48,21 @@ class MlpSchedule:
     rate: float = 4e-5
     quantile: float = 0.99  # of the values above 0 behind GELU: u
     weighting: Literal["plain", "hessian"] = "plain"
+    images: int = 0  # of which the perturbation map is the mean; 0: all
     memory_gb: float = 4.0  # networks are captured together as long as their inputs and outputs fit
 
 
+@dataclass(frozen=True)
 class DirectAndClamped(Objective):
     """The loss of MLP reconstruction; the network gives both forms of its output one behind the other."""
+
+    importance: PerturbationMap | None = None
 
     def errors(self, output: Tensor, target: Tensor, rows: Sequence[int]) -> Tensor:
         """output (2 B, ...), target (B, ...) to (B, ...)."""
         direct, clamped = output.chunk(2)
-        return (direct - target).square() + 2 * (clamped - target).square()
+        error = (direct - target).square() + 2 * (clamped - target).square()
+        return error if self.importance is None else error * self.importance.weight(target)
 
 
 def relu_model(job: Job, schedule: MlpSchedule) -> None:
@@ -77,7 +84,11 @@ def relu_model(job: Job, schedule: MlpSchedule) -> None:
     for group in fitting(job.teacher, rest, job.calibration, job.forward, int(schedule.memory_gb * 2**30)):
         store = ActivationStore(int(schedule.memory_gb * 2**30))
         calls = captured(job.teacher, group, job.calibration, job.forward, store)
-        work = [(job, mlp, parts, schedule, mlps.index(mlp)) for mlp, parts in zip(group, calls, strict=True)]
+        work = []
+        for mlp, parts in zip(group, calls, strict=True):
+            draw = Generator().manual_seed(job.seed * 2**16 + mlps.index(mlp))
+            goal = DirectAndClamped(_importance(job, mlp, parts, schedule, draw))
+            work.append((job, mlp, parts, schedule, goal, draw))
         done = _side_by_side(_train, work, device_of(model))
         for mlp, entry in zip(group, job.progress(done, "MLP reconstruction", len(group)), strict=True):
             job.log.append({"unit": _key(mlp), **entry})
@@ -116,17 +127,24 @@ def _side_by_side(work: Callable[..., dict], items: Sequence[tuple], device: tor
         torch.set_num_threads(threads)
 
 
-def _train(job: Job, mlp: Mlp, calls: Calls, schedule: MlpSchedule, index: int) -> dict:
+def _importance(job: Job, mlp: Mlp, calls: Calls, schedule: MlpSchedule, draw: Generator) -> PerturbationMap | None:
+    """The perturbation map at the output of a network of the teacher, scaled; None where the loss is plain."""
+    if schedule.weighting == "plain":
+        return None
+    tail = Tail(job.teacher, (mlp.end,), mlp.end, job.calibration, job.forward)
+    return perturbation_map(tail, calls[1], draw, schedule.images or None, device_of(job.teacher)).scaled()
+
+
+def _train(job: Job, mlp: Mlp, calls: Calls, schedule: MlpSchedule, goal: Objective, draw: Generator) -> dict:
     """Train one network; if its loss rose, it is put back as it was, with the weights of the GELU network.
 
     Returns the losses for the log.
     """
     began, unit = time.perf_counter(), mlp.within(job.model)
-    plan = Schedule(schedule.steps, schedule.batch, DirectAndClamped())
+    plan = Schedule(schedule.steps, schedule.batch, goal)
     data = UnitData(_key(mlp), unit, calls[0], calls[0], calls[1])
     limit = positive_quantile(job.teacher, mlp, calls[0], schedule.quantile)
     parameters = [p for name in mlp.layers for p in job.model.get_submodule(name).parameters()]
-    draw = Generator().manual_seed(job.seed * 2**16 + index)
     function = job.model.get_submodule(mlp.function)
     hook = function.register_forward_hook(lambda _, __, y: torch.cat((y, y.clamp(max=limit))))
     try:
