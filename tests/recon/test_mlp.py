@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from aiqvit.families.opening import open_model
 from aiqvit.interfaces import Bits, Checkpoint, Job
 from aiqvit.recon.activations import Activations, ActivationStore
-from aiqvit.recon.mlp import DirectAndClamped, MlpSchedule, relu_model
+from aiqvit.recon.mlp import MlpSchedule, relu_model
 from aiqvit.recon.mlp_data import captured, fitting, mlps_of, positive_quantile
+from aiqvit.recon.mlp_training import DirectAndClamped
 from aiqvit.recon.objectives.perturbation import PerturbationMap, perturbation_map
 from aiqvit.recon.tail import Tail
 from tests.families.networks import build
