@@ -19,7 +19,7 @@ GELUS = {"gelu": "gelu", "gelutanh": "gelu", "quickgelu": "gelu", "quickgelumodu
 ELEMENTWISE = ("torch.nn.modules.activation", "timm.layers.activations", "timm.layers.activations_me",
                "torch.nn.modules.linear")  # the last has Identity
 LAYER_NORMS = ("torch.nn.modules.normalization.LayerNorm", "timm.layers.norm.LayerNorm",
-               "timm.layers.norm.LayerNormFp32")
+               "timm.layers.norm.LayerNormFp32", "aiqvit.transforms.rotate.RMSNorm")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def activation(module: nn.Module, name: str = "") -> str:
 
 
 def foldable(norm: nn.Module) -> bool:
-    """Whether a scale and a shift of each channel can be folded into a norm: a LayerNorm with weight and bias.
+    """Whether a scale and a shift of each channel can be folded into a norm: a LayerNorm with weight and bias, or ours.
 
     A subclass that computes something of its own is none.
     """
