@@ -9,5 +9,10 @@ METHODS: dict[str, str] = {
     "apqvit": "aiqvit.baselines.apqvit:APQViT",
     "repqvit": "aiqvit.baselines.repqvit:RepQViT",
     "isvit": "aiqvit.baselines.isvit:ISViT",
+    "aphqvit": "aiqvit.baselines.aphqvit:APHQViT",
+    "fimaq": "aiqvit.baselines.fimaq:FIMAQ",
+    "lsvit": "aiqvit.baselines.lsvit:LSViT",
+    "glfq": "aiqvit.baselines.glfq:GLFQ",
+    "blockwise": "aiqvit.baselines.blockwise:Blockwise",
     "aiqvit": "aiqvit.method:AIQViT",
 }
