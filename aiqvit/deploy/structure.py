@@ -7,10 +7,11 @@ from typing import Literal
 
 from torch import nn
 
-from aiqvit.families.family import foldable
+from aiqvit.families.family import activation, foldable
+from aiqvit.transforms.relu import ReLU
 from aiqvit.transforms.rotate import RMSNorm, Turned
 
-Kind = Literal["RMSNorm", "Turned"]
+Kind = Literal["RMSNorm", "Turned", "ReLU"]
 
 
 def _rms_norm(norm: nn.Module) -> nn.Module:
@@ -25,7 +26,13 @@ def _turned(norm: nn.Module) -> nn.Module:
     return Turned(norm, nn.Linear(len(norm.weight), len(norm.weight), bias=False))
 
 
-MAKERS: dict[type[nn.Module], Callable[[nn.Module], nn.Module]] = {RMSNorm: _rms_norm, Turned: _turned}
+def _relu(function: nn.Module) -> nn.Module:
+    if activation(function) != "gelu":
+        raise ValueError("no GELU")
+    return ReLU()
+
+
+MAKERS: dict[type[nn.Module], Callable[[nn.Module], nn.Module]] = {RMSNorm: _rms_norm, Turned: _turned, ReLU: _relu}
 
 
 def replaced(model: nn.Module) -> dict[str, str]:

@@ -17,7 +17,7 @@ from aiqvit.quant.anatomy import Anatomy, anatomy_of, under
 
 GELUS = {"gelu": "gelu", "gelutanh": "gelu", "quickgelu": "gelu", "quickgelumodule": "gelu"}
 ELEMENTWISE = ("torch.nn.modules.activation", "timm.layers.activations", "timm.layers.activations_me",
-               "torch.nn.modules.linear")  # the last has Identity
+               "torch.nn.modules.linear", "aiqvit.transforms.relu")  # the last but one has Identity
 LAYER_NORMS = ("torch.nn.modules.normalization.LayerNorm", "timm.layers.norm.LayerNorm",
                "timm.layers.norm.LayerNormFp32", "aiqvit.transforms.rotate.RMSNorm")
 

@@ -31,6 +31,7 @@ VARIANTS = {  # of methods, each with a format or a tensor that no other case ha
     "isvit[official_levels=on]": "3/3", "ptq4vit[official_sum=on]": "4/6", "apqvit[unsigned=off]": "6/6",
     "minmax": "4/32", "repqvit": "4/16", "ptq4vit": "2/16", "isvit": "3/32",
     "minmax[rotate=on]": "4/4", "brecq[rotate=on]": "3/5", "aiqvit[rotate=on]": "4/4",
+    "blockwise[relu=on]": "3/3", "glfq": "4/4",
     "minmax[bits:head=32,bits:blocks.0.*=3/5,bits:patch_embed=7]": "4/6", "aiqvit[bits:fc2=8/3]": "5/7",
 }
 

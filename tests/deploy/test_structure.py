@@ -3,7 +3,6 @@
 import pytest
 import timm
 import torch
-from torchvision import models
 
 import aiqvit
 from aiqvit.deploy.info import info_of
@@ -18,7 +17,6 @@ BUILT = {
     "timm": (lambda: timm.create_model("test_vit", num_classes=5), 160, 13),
     "swin": (lambda: timm.create_model("swin_tiny_patch4_window7_224", img_size=32, window_size=4, embed_dim=24,
                                        depths=(2, 1), num_heads=(2, 2), num_classes=5), 32, 0),
-    "torchvision": (lambda: models.vit_b_32(num_classes=5), 224, 25),
 }
 
 
@@ -49,7 +47,8 @@ def test_a_norm_with_which_the_stream_begins_comes_back():
 
 def test_modules_that_cannot_stand_there_are_refused():
     for name, kind in (("", "RMSNorm"), ("head", "RMSNorm"), ("blocks.9.norm1", "RMSNorm"), ("norm.weight", "Turned"),
-                       ("head", "Turned"), ("blocks", "Turned"), ("a\nb", "RMSNorm")):
+                       ("head", "Turned"), ("head", "ReLU"), ("norm", "ReLU"), ("blocks.0.drop_path1", "ReLU"),
+                       ("blocks", "Turned"), ("a\nb", "RMSNorm")):
         with pytest.raises(ValueError, match=f"cannot become a {kind}"):
             replace(open_model(timm.create_model("test_vit")), {name: kind})
     network = open_model(timm.create_model("test_vit"))
