@@ -32,10 +32,12 @@ from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
 from aiqvit.recon.fisher import Fisher
 from aiqvit.recon.loop import Schedule
-from aiqvit.recon.mlp import MlpSchedule, relu_model
+from aiqvit.recon.mlp import relu_model
+from aiqvit.recon.mlp_training import MlpSchedule
 from aiqvit.recon.objective import Objective, objective
 from aiqvit.recon.objectives.fima import FIMA
 from aiqvit.recon.objectives.least_squares import LeastSquares
+from aiqvit.recon.objectives.perturbation import Perturbation
 from aiqvit.recon.objectives.tail_aware import Features, Logits, head_layer
 from aiqvit.recon.rounded import RoundingRates, train_rounding
 from aiqvit.recon.straight import WeightRates, train_weights
@@ -141,6 +143,8 @@ class Blockwise(Method):
             return FIMA(self.steps, self.refreshes, self.curvature_images or None)
         if self.objective == "ls":
             return LeastSquares(self.curvature_images or None)
+        if self.objective == "aph":
+            return Perturbation(job.seed, self.curvature_images or None)
         return objective(self.objective)
 
     def scheme(self, job: Job) -> RoleScheme:

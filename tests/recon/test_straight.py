@@ -48,5 +48,5 @@ def test_longer_training_lowers_the_loss_and_a_loss_that_rises_brings_the_unit_b
     assert losses["kept"] and losses["loss_after"] < 0.8 * losses["loss_before"]
     before, after, losses = trained(WeightRates(weight=1.0, scale=0.0), steps=5)
     assert not losses["kept"]
-    assert all(torch.equal(a, b) for a, b in zip(before.state_dict().values(), after.state_dict().values())
+    assert all(torch.equal(a, b) for a, b in zip(before.state_dict().values(), after.state_dict().values(), strict=True)
                if isinstance(a, torch.Tensor))

@@ -16,8 +16,8 @@ from aiqvit.recon.walk import walk
 from tests.models import images, tiny, uniform, units
 
 N, H, D = 17, 3, 8  # tokens, heads, channels of a head
-SHAPES = {"post_layernorm": (N, 1), "proj_in": (N, 1), "post_gelu": (N, 1), "query": (H, N, 1), "key": (H, N, 1),
-          "post_softmax": (H, N, 1), "value": (H, 1, D), "image": (1,), "head": (1,)}
+SHAPES = {"post_layernorm": (N, 1), "proj_in": (N, 1), "post_gelu": (N, 1), "query": (1, H, N, 1),
+          "key": (1, H, N, 1), "post_softmax": (1, H, N, 1), "value": (1, H, 1, D), "image": (1,), "head": (1,)}
 
 
 def test_every_site_gets_the_scales_that_it_has_tokens_for_and_gives_the_same_at_first():

@@ -32,6 +32,7 @@ class TailAware(Objective):
 
     def __init__(self, share: float = 1.0, weight: float = 2.0) -> None:
         self.share, self.weight = share, weight  # of the local term
+        self.starts_at = 1 + weight
         self.tail: Tail | None = None
         self.first: tuple[Tensor, Tensor] | None = None  # L_g0 and L_l0
         self.wanted: dict[int, Any] = {}  # what the teacher gives, by sample: the same behind every unit
