@@ -9,5 +9,7 @@ METHODS: dict[str, str] = {
     "apqvit": "aiqvit.baselines.apqvit:APQViT",
     "repqvit": "aiqvit.baselines.repqvit:RepQViT",
     "isvit": "aiqvit.baselines.isvit:ISViT",
+    "erq": "aiqvit.baselines.erq:ERQ",
+    "gptaq": "aiqvit.baselines.gptaq:GPTAQ",
     "aiqvit": "aiqvit.method:AIQViT",
 }

@@ -1,0 +1,88 @@
+"""GPTAQ: finetuning-free quantization with asymmetric calibration (Li et al., ICML 2025), for vision transformers.
+
+https://arxiv.org/abs/2504.02692, code https://github.com/Intelligent-Computing-Lab-Yale/GPTAQ (`vit_quant`). Layers are
+rounded column by column (`aiqvit.recon.sequential`) in the order in which a block calls them, each behind those before
+it as they are then, towards what the full-precision model gives. Differences from the authors' code:
+
+- Activations have one static range a tensor, where theirs are quantized anew for every token: RepQ-ViT's quantizers,
+  post-LayerNorm ranges reparameterized. Softmax, attention products, patch embedding and head are quantized too;
+  theirs stay in full precision.
+- The model is not rotated unless `rotate` says so; theirs is.
+- Updates within and beyond a block of columns have the same coefficients; theirs use rounded values beyond it.
+- MARR's search of `alpha` for each layer is left out. Grouped convolutions, and layers outside all units, are rounded
+  to nearest.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import nn
+
+from aiqvit.bounds import Count, Fractions, Number, Share
+from aiqvit.interfaces import Job, Method
+from aiqvit.quant.observers import PercentileMSE, Shrink
+from aiqvit.quant.quantizers import Float, LogSqrt2, Uniform
+from aiqvit.quant.site import RoleScheme, by_role, spec
+from aiqvit.recon.layerwise import call_order, full_precision_copy, input_grams
+from aiqvit.recon.levels import Levels, write_weight
+from aiqvit.recon.sequential import round_sequentially
+from aiqvit.recon.walk import UnitData, calibrate_ranges, is_head, reconstruct_model
+
+
+@dataclass(frozen=True)
+class GPTAQ(Method):
+    """Sequential rounding of columns, with the error of the layers before as a part of the target."""
+
+    title: ClassVar[str] = "GPTAQ"
+    presets: ClassVar[dict[str, dict]] = {
+        "paper": {},
+        "quick": {},
+        "smoke": {"images": 8, "init_images": 4},
+    }
+
+    images: Count = 128
+    init_images: Count = 32  # images that set the ranges of activations
+    alpha: Share = 0.25  # weight of the error of the layers before; 0: GPTQ
+    damping: Number = 0.1  # of the Gram matrix, in means of its diagonal
+    block: Count = 128  # columns whose updates to the others are made at once
+    fractions: Fractions = (0.999, 0.9999, 0.99999)  # of activations
+    head: bool = True  # round a head that is one layer sequentially too
+    protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
+    memory_gb: Number = 4.0
+
+    def quantize(self, job: Job) -> nn.Module:
+        """See `Method`. One log entry a unit: seconds."""
+        def reconstruct_unit(data: UnitData) -> dict:
+            began = time.perf_counter()
+            calibrate_ranges(data, self.init_images, reparam=True)
+            if self.head or not is_head(data.unit):
+                self.round_unit(data)
+            return {"seconds": round(time.perf_counter() - began, 2)}
+
+        return reconstruct_model(job, self.scheme(job), reconstruct_unit, init_images=self.init_images,
+                                 memory_gb=self.memory_gb)
+
+    def scheme(self, job: Job) -> RoleScheme:
+        """Role -> quantizer."""
+        w, a, search = job.bits.weight, job.bits.activation, PercentileMSE(self.fractions)
+        return by_role({"default": spec(Uniform, w, 0, Shrink())}, {
+            "default": spec(Uniform, a, None, search),
+            "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8, None, search),
+            "post_layernorm": spec(Uniform, a, -1, search, include_zero=False),
+            "post_softmax": spec(LogSqrt2, a, None, search),
+        })
+
+    def round_unit(self, data: UnitData) -> None:
+        """Round the layers of one unit in the order of their calls."""
+        plain = full_precision_copy(data.unit)
+        for name in call_order(data):
+            layer = data.unit.get_submodule(name)
+            if not layer.weight_quantizer.coded or getattr(layer, "groups", 1) != 1:
+                continue
+            gram = input_grams(data, [name], plain)[name]
+            levels = Levels.of(layer.weight_quantizer, layer.weight)
+            weight = layer.weight.detach().flatten(1)
+            write_weight(layer, round_sequentially(weight, levels, gram, self.alpha, self.damping, self.block))
