@@ -19,18 +19,21 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from aiqvit.baselines.brecq import BY_PRODUCT
 from torch import nn
 
-from aiqvit.bounds import Count, Fractions, Number, Share
+from aiqvit.bounds import Count, Number, Share
 from aiqvit.interfaces import Job, Method
-from aiqvit.quant.observers import PercentileMSE, Shrink
+from aiqvit.quant.observers import PERCENTILES, WEIGHT_FRACTIONS, PercentileMSE, RangeAndZero, Shrink
 from aiqvit.quant.quantizers import Float, LogSqrt2, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
-from aiqvit.recon.layerwise import call_order, full_precision_copy, input_grams
+from aiqvit.recon.layerwise import full_precision_copy, input_grams, layer_calls
 from aiqvit.recon.levels import Levels, write_weight
 from aiqvit.recon.sequential import round_sequentially
-from aiqvit.recon.walk import UnitData, calibrate_ranges, is_head, reconstruct_model
+from aiqvit.recon.walk import UnitData, calibrate_ranges, calibrate_unit, is_head, reconstruct_model
 
+from aiqvit.transforms.reparam import reparameterize
+from aiqvit.quant.surgery import quant_layers
 
 @dataclass(frozen=True)
 class GPTAQ(Method):
@@ -48,7 +51,8 @@ class GPTAQ(Method):
     alpha: Share = 0.25  # weight of the error of the layers before; 0: GPTQ
     damping: Number = 0.1  # of the Gram matrix, in means of its diagonal
     block: Count = 128  # columns whose updates to the others are made at once
-    fractions: Fractions = (0.999, 0.9999, 0.99999)  # of activations
+    activations: Literal["repqvit", "qdrop"] = "repqvit"  # whose quantizers
+    float_weights: bool = False
     head: bool = True  # round a head that is one layer sequentially too
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
     memory_gb: Number = 4.0
@@ -57,7 +61,14 @@ class GPTAQ(Method):
         """See `Method`. One log entry a unit: seconds."""
         def reconstruct_unit(data: UnitData) -> dict:
             began = time.perf_counter()
-            calibrate_ranges(data, self.init_images, reparam=True)
+            if self.float_weights:
+                calibrate_unit(data, self.init_images, weights=False)
+                reparameterize(data.unit)
+                for _, layer in quant_layers(data.unit):
+                    layer.weight_quantizer.calibrate(layer.weight)
+                    layer.weight_quantizer.mode = "on"
+            else:
+                calibrate_ranges(data, self.init_images, reparam=True)
             if self.head or not is_head(data.unit):
                 self.round_unit(data)
             return {"seconds": round(time.perf_counter() - began, 2)}
@@ -67,18 +78,20 @@ class GPTAQ(Method):
 
     def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""
-        w, a, search = job.bits.weight, job.bits.activation, PercentileMSE(self.fractions)
-        return by_role({"default": spec(Uniform, w, 0, Shrink())}, {
-            "default": spec(Uniform, a, None, search),
-            "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8, None, search),
-            "post_layernorm": spec(Uniform, a, -1, search, include_zero=False),
-            "post_softmax": spec(LogSqrt2, a, None, search),
+        a, qdrop = job.bits.activation, self.activations == "qdrop"
+        channel = PercentileMSE(WEIGHT_FRACTIONS) if qdrop else PERCENTILES
+        tensor = RangeAndZero(elements=2**14) if qdrop else PERCENTILES
+        return by_role({"default": spec(Uniform, job.bits.weight, 0, Shrink())}, {
+            "default": spec(Uniform, a, None, tensor),
+            "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8, None, tensor),
+            "post_layernorm": spec(Uniform, a, -1, channel, include_zero=False),
+            "post_softmax": spec(Uniform, a, None, BY_PRODUCT) if qdrop else spec(LogSqrt2, a),
         })
 
     def round_unit(self, data: UnitData) -> None:
         """Round the layers of one unit in the order of their calls."""
         plain = full_precision_copy(data.unit)
-        for name in call_order(data):
+        for name in dict.fromkeys(layer_calls(data)):
             layer = data.unit.get_submodule(name)
             if not layer.weight_quantizer.coded or getattr(layer, "groups", 1) != 1:
                 continue

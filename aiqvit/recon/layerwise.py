@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.nn.functional import pad, unfold
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantConv2d, QuantLayer
 from aiqvit.quant.surgery import quant_layers, set_mode
-from aiqvit.recon.capture import device_of
+from aiqvit.recon.capture import Reached, device_of
 from aiqvit.recon.walk import UnitData
 
 
@@ -53,9 +53,9 @@ def input_grams(data: UnitData, names: Sequence[str] | None = None, plain: nn.Mo
     names = [name for name, _ in quant_layers(data.unit)] if names is None else list(names)
     plain = full_precision_copy(data.unit) if plain is None else plain
     grams: dict[str, Gram] = {}
-    device = device_of(data.unit)
+    device, calls = device_of(data.unit), sum(called in names for called in layer_calls(data))
     for quantized, full in zip(data.inputs.calls(device), data.fp_inputs.calls(device), strict=True):
-        seen = [_inputs(unit, names, call) for unit, call in ((data.unit, quantized), (plain, full))]
+        seen = [_inputs(unit, names, call, calls) for unit, call in ((data.unit, quantized), (plain, full))]
         for name in names:
             first, second = seen[0][name], seen[1][name]
             if name not in grams:
@@ -72,24 +72,29 @@ def full_precision_copy(unit: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def call_order(data: UnitData) -> list[str]:
-    """The names of the unit's layers in the order in which they are first called; what is not called is left out."""
-    order: dict[str, None] = {}
-    call = next(iter(data.inputs.calls(device_of(data.unit))))
-    with _hooked(data.unit, dict(quant_layers(data.unit)), lambda name, *_: order.setdefault(name)):
-        data.unit(*call[0], **call[1])
-    return list(order)
+def layer_calls(data: UnitData) -> list[str]:
+    """The names of the unit's layers in the order in which one call of the unit calls them, each as often as that."""
+    calls: list[str] = []
+    args, kwargs = next(iter(data.inputs.calls(device_of(data.unit))))
+    with _hooked(data.unit, dict(quant_layers(data.unit)), lambda name, *_: calls.append(name)):
+        data.unit(*args, **kwargs)
+    return calls
 
 
-def _inputs(unit: nn.Module, names: Sequence[str], call: tuple[tuple, dict]) -> dict[str, Tensor]:
-    """What enters the product of each named layer in one call of the unit, behind its input quantizer: (n, in)."""
+def _inputs(unit: nn.Module, names: Sequence[str], call: tuple[tuple, dict], calls: int) -> dict[str, Tensor]:
+    """What enters the product of each named layer in one call of the unit, behind its input quantizer: (n, in).
+
+    The call ends where the named layers have been called `calls` times in all.
+    """
     found: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def keep(name: str, layer: QuantLayer, x: Tensor) -> None:
         found[name].append(rows_of(layer, layer.input_quantizer(x)))
+        if sum(map(len, found.values())) == calls:
+            raise Reached
 
-    with _hooked(unit, {name: unit.get_submodule(name) for name in names}, keep):
-        args, kwargs = call
+    args, kwargs = call
+    with suppress(Reached), _hooked(unit, {name: unit.get_submodule(name) for name in names}, keep):
         unit(*args, **kwargs)
     return {name: torch.cat(parts) for name, parts in found.items()}
 
