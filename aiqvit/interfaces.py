@@ -98,6 +98,8 @@ class Job:
     progress: Callable[..., Iterable] = _plain  # progress(items, description, total=None): wraps a loop in a bar
     log: list[dict] = field(default_factory=list)  # one entry a unit; stored in the run's record
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    teacher: nn.Module | None = None  # what to compare with where `model` was rewritten into another function
+    rewritten: list[str] = field(default_factory=list)  # what was rewritten before quantization, what was not and why
 
     @cached_property
     def generator(self) -> Generator:
@@ -115,6 +117,7 @@ class Job:
         return Generator(device).manual_seed(self.seed)
 
 
+@dataclass(frozen=True)
 class Method:
     """A way to quantize: a frozen dataclass whose fields are its hyper-parameters.
 
@@ -122,14 +125,17 @@ class Method:
     implements `quantize`. `presets` maps `smoke`, `quick`, `paper` to the fields that they change, `grids` the name of
     an ablation (`--grid NAME`) to variants of the method, each as typed between brackets, "" the method as it is.
     The type of a field may have bounds (`aiqvit.bounds`): a value out of them is a `UserError` when the method is made.
+    `rotate` is a switch of every method (`aiqvit.recon.rewriting`), which needs to know nothing of it.
     """
 
     title: ClassVar[str]
     note: ClassVar[str] = ""  # printed under every table, for example "reimplementation, unverified"
+    fairness: ClassVar[str] = ""  # printed there: what the authors' code has and `unified` has not, "a scale a token"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
     version: ClassVar[int] = 1  # raise it when the numbers change; tests/reference.csv catches who forgets
-    images: int
+    images: int = field(init=False)  # a subclass says how many
+    rotate: bool = field(default=False, kw_only=True)  # residual stream and heads by Hadamard matrices, before all else
 
     def __post_init__(self) -> None:
         """Check the fields against their types; a method with a `__post_init__` of its own calls this one first."""

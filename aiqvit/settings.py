@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from annotated_types import Ge, GroupedMetadata, Gt, Le, Lt, MaxLen, MinLen
 
 from aiqvit.bounds import Finite, Number, Whole
-from aiqvit.interfaces import UserError
+from aiqvit.interfaces import Method, UserError
 
 SWITCH = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
@@ -61,6 +61,13 @@ def fitting(kind: Any, value: Any) -> Any:
         raise ValueError(f"expected {words(kind)}") from error
     except Exception:
         return value
+
+
+def values(method: Method) -> dict[str, Any]:
+    """Field -> value of a method. The switches of every method stand there only where they are on, or usually are."""
+    found = {f.name: getattr(method, f.name) for f in fields(method)}
+    off = [f.name for f in fields(method) if f.kw_only and f.default is found[f.name] is False]
+    return {name: value for name, value in found.items() if name not in off}
 
 
 def check_fields(instance: Any) -> None:

@@ -11,5 +11,7 @@ METHODS: dict[str, str] = {
     "isvit": "aiqvit.baselines.isvit:ISViT",
     "erq": "aiqvit.baselines.erq:ERQ",
     "gptaq": "aiqvit.baselines.gptaq:GPTAQ",
+    "glfq": "aiqvit.baselines.glfq:GLFQ",
+    "blockwise": "aiqvit.baselines.blockwise:Blockwise",
     "aiqvit": "aiqvit.method:AIQViT",
 }

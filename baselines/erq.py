@@ -43,6 +43,7 @@ class ERQ(Method):
     """Ridge regression against the errors of activations and weights, with refined rounding."""
 
     title: ClassVar[str] = "ERQ"
+    fairness: ClassVar[str] = "two ranges a row of qkv and fc1 weights, 2^b + 1 softmax codes, the image in float"
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
         "quick": {"images": 256},

@@ -40,6 +40,8 @@ class GPTAQ(Method):
     """Sequential rounding of columns, with the error of the layers before as a part of the target."""
 
     title: ClassVar[str] = "GPTAQ"
+    fairness: ClassVar[str] = ("activations quantized anew for each token; softmax, attention products, patch embedding "
+                               "and head in full precision")
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
         "quick": {},

@@ -46,7 +46,7 @@ ALLOWED = {
     "aiqvit.harness.store": ("aiqvit.harness.store", "aiqvit.harness.identity", "aiqvit.interfaces", "aiqvit.io"),
     "aiqvit.harness.run": ("aiqvit.harness.run", "aiqvit.harness.store", "aiqvit.harness.identity",
                            "aiqvit.families.opening", "aiqvit.quant.card", "aiqvit.quant.coverage",
-                           "aiqvit.deploy.info", "aiqvit.deploy.pack", "aiqvit.evaluation",
+                           "aiqvit.recon.rewriting", "aiqvit.deploy.info", "aiqvit.deploy.pack", "aiqvit.evaluation",
                            "aiqvit.interfaces", "aiqvit.samples", "aiqvit.io"),
     "aiqvit.harness": ("aiqvit.harness", "aiqvit.families.opening", "aiqvit.quant.policy", "aiqvit.interfaces",
                        "aiqvit.registry", "aiqvit.plugins", "aiqvit.io", *SETTINGS),

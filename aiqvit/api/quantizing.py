@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from torch import nn
@@ -26,9 +26,10 @@ from aiqvit.harness.run.progress import progress as bar
 from aiqvit.interfaces import Bits, Job, Method, UserError
 from aiqvit.io.structure import checked
 from aiqvit.quant.coverage import coverage
+from aiqvit.recon.rewriting import quantized
 from aiqvit.registry import unknown
 from aiqvit.samples import samples_in
-from aiqvit.settings import kinds
+from aiqvit.settings import kinds, values
 from aiqvit.tasks.weights import checksum
 
 
@@ -71,14 +72,14 @@ def quantize(model: nn.Module, data: Data, method: str = "aiqvit", bits: str = "
     source, size = checksum(net), sum(t.numel() * t.element_size() for t in net.state_dict().values())
     units = reached_units(net, lambda opened: opened(given[0][:1]))
     job = Job(net, units, given, widths, seed, rules, progress=bar if progress else Job.progress)
-    quantized = built.quantize(job)
-    found = coverage(quantized, lambda done: done(given[0][:1]))
+    done = quantized(built, job)
+    found = coverage(done, lambda net: net(given[0][:1]))
     info = Info(method=choice.name, title=label(built.title, choice.changed, {}), note=built.note, bits=str(widths),
                 preset=preset, seed=seed, settings=_settings(built, rules), samples=sum(map(samples_in, given)),
                 shape=tuple(given[0].shape[1:]), model=type(model).__name__, recipe=recipe,
                 roles=roles, network=fingerprint(model), weights=source, size=size, coverage=asdict(found),
                 versions=versions())
-    return attach(quantized.to(home), info)
+    return attach(done.to(home), info)
 
 
 def _choice(method: str, settings: Mapping[str, Any]) -> MethodSpec:
@@ -108,6 +109,5 @@ def _seed(seed: int) -> int:
 
 
 def _settings(built: Method, rules: Mapping[str, str]) -> dict[str, Any]:
-    values = {f.name: getattr(built, f.name) for f in fields(built)}
-    values = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-    return values | {BITS + pattern: text for pattern, text in rules.items()}
+    found = {key: list(value) if isinstance(value, tuple) else value for key, value in values(built).items()}
+    return found | {BITS + pattern: text for pattern, text in rules.items()}

@@ -105,15 +105,16 @@ def traces(model: nn.Module, unit: str, wanted: Iterable[nn.Module], batches: It
             for module, calls in seen.items() if calls}
 
 
-def distance(output: Any, reference: Any) -> Tensor:
+def distance(output: Any, reference: Any, temperature: float = 1.0) -> Tensor:
     """How far a model's output is from a reference, summed over samples.
 
-    KL divergence of logits (B, classes), half the squared error of other tensors.
+    KL divergence of logits (B, classes), both divided by `temperature`; half the squared error of other tensors.
     """
     total = 0.0
     for tensor, wanted in zip(tensors_of(output), tensors_of(reference), strict=True):
         if tensor.dim() == 2:
-            total = total + kl_div(tensor.log_softmax(-1), wanted.log_softmax(-1), log_target=True, reduction="sum")
+            logs = ((logits / temperature).log_softmax(-1) for logits in (tensor, wanted))
+            total = total + kl_div(*logs, log_target=True, reduction="sum")
         else:
             total = total + 0.5 * (tensor - wanted).square().sum()
     return total

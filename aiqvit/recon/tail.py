@@ -14,6 +14,10 @@ from aiqvit.recon.capture import first
 from aiqvit.samples import Batch
 
 
+class _Reached(Exception):
+    """Raised inside a forward pass with the input of the wanted module."""
+
+
 class Tail:
     """`tail(output, rows)` runs the teacher behind one unit; gradients flow back to `output`.
 
@@ -27,19 +31,39 @@ class Tail:
         self.teacher, self.unit, self.calibration, self.forward = teacher, unit, calibration, forward
         self.before = list(units[: list(units).index(unit)])
 
-    def __call__(self, output: Tensor, rows: Sequence[int]) -> Any:
-        """The teacher's output on the calibration samples `rows`, with `output` (B, ...) as that of the unit."""
+    def __call__(self, output: Tensor, rows: Sequence[int], at: str = "") -> Any:
+        """The teacher's output on the calibration samples `rows`, with `output` (B, ...) as that of the unit.
+
+        `at` names a module whose first input is wanted in place of it: nothing behind that is run.
+        """
         values: dict[str, Any] = {self.unit: output}
         if self.skips:
             values |= {name: torch.zeros((), device=output.device).expand(len(rows), *shape)
                        for name, shape in self._shapes.items()}
         with _standing_in(self.teacher, values):
-            return self.forward(self.teacher, samples(self.calibration, rows))
+            return self._run(rows, at)
 
     @torch.no_grad()
-    def reference(self, rows: Sequence[int]) -> Any:
-        """What the teacher itself gives on these samples."""
-        return self.forward(self.teacher, samples(self.calibration, rows))
+    def reference(self, rows: Sequence[int], at: str = "") -> Any:
+        """What the teacher itself gives on these samples; `at` as in a call."""
+        return self._run(rows, at)
+
+    def _run(self, rows: Sequence[int], at: str) -> Any:
+        batch = samples(self.calibration, rows)
+        if not at:
+            return self.forward(self.teacher, batch)
+
+        def stop(_: nn.Module, args: tuple) -> None:
+            raise _Reached(args[0])
+
+        hook = self.teacher.get_submodule(at).register_forward_pre_hook(stop)
+        try:
+            self.forward(self.teacher, batch)
+        except _Reached as reached:
+            return reached.args[0]
+        finally:
+            hook.remove()
+        raise ValueError(f"{at} is not reached from {self.unit}")
 
     @cached_property
     def skips(self) -> bool:

@@ -118,6 +118,8 @@ def _caption(label: str, shown: Sequence[str], preset: str, runs: Sequence[Run],
 
 def _notes(runs: Sequence[Run], records: Mapping[str, Record]) -> list[str]:
     notes = [f"{run.method.title}: {run.method.note}" for run in runs if run.method.note]
+    shown = ((run.method, getattr(run.method, "protocol", "unified")) for run in runs)
+    notes += footer.fairness((method.title, method.fairness, protocol) for method, protocol in shown)
     found = list(records.values())
     for record in found:
         if skipped := record["data"].get("skipped"):

@@ -72,8 +72,9 @@ def stream_of(model: nn.Module) -> Stream:
 def rotate(model: nn.Module, generator: Generator) -> None:
     """Rewrite an open model in place; in evaluation it gives what it gave before. Raises `UserError` as `stream_of`."""
     stream = stream_of(model)
-    size = model.get_submodule(next(iter(stream.readers))).normalized_shape[0]
-    turn = rotation(size, generator)  # R, (C, C)
+    norm = model.get_submodule(next(iter(stream.readers)))
+    size = norm.normalized_shape[0]
+    turn = rotation(size, generator).to(norm.weight.device)  # R, (C, C)
     into = turn - turn.mean(0)  # M R
     for name in stream.origins:
         _begin(model, name, into)
@@ -103,8 +104,8 @@ def rotate_heads(model: nn.Module, generator: Generator) -> list[str]:
             if not parts:
                 continue
             layer, _, count = parts[0]
-            size = module.get_submodule(layer).weight.shape[0] // count // heads.count
-            turn = rotation(size, generator)  # (D, D)
+            weight = module.get_submodule(layer).weight
+            turn = rotation(weight.shape[0] // count // heads.count, generator).to(weight.device)  # (D, D)
             for part in parts:
                 _turn_rows(module, part, heads.padding, turn)
             if output:

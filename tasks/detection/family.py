@@ -26,7 +26,7 @@ def attention(module: WindowAttention) -> Anatomy:
 def mlp(module: Mlp) -> Anatomy:
     """fc1, activation, fc2."""
     return Anatomy(roles={"fc1": "fc1", "fc2": "fc2"}, reads=("fc1",), writes=("fc2",),
-                   activations={"fc2": activation(module.act, "act")})
+                   activations={"fc2": activation(module.act, "act")}, functions={"fc2": "act"})
 
 
 def block(module: Block) -> Anatomy:

@@ -90,7 +90,8 @@ def choose_methods(expression: str, settings: Iterable[str] = (), calib: int | N
     for (name, variant), cls in picked.items():
         changed = {} if name == REFERENCE or calib is None else {"images": calib}
         changed |= {k: _read(name, cls, k, v) for k, v in shared
-                    if k in kinds(cls) or k.startswith(BITS) and name != REFERENCE}
+                    if k in kinds(cls) and not (k == "rotate" and name == REFERENCE)
+                    or k.startswith(BITS) and name != REFERENCE}
         changed |= {k: _read(name, cls, k, v) for k, v in _variant_pairs(variant)}
         choices.append(MethodSpec(name, cls, changed))
     return choices

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from aiqvit.families.opening import check, check_policies
 from aiqvit.harness.identity.labels import BITS, INPUTS
@@ -14,6 +13,7 @@ from aiqvit.harness.launch.request import Request
 from aiqvit.interfaces import DataIdentity, Method, NotHere, Subject, Task, UserError
 from aiqvit.quant.policy import BitPolicy
 from aiqvit.registry import METHODS
+from aiqvit.settings import values
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Maker:
             weights=subject.checksum,
             **asdict(self._identity(method.images, seed)),
             method=choice.name,
-            settings=_settings(method) | {k: v for k, v in choice.changed.items() if k.startswith(BITS)}
+            settings=values(method) | {k: v for k, v in choice.changed.items() if k.startswith(BITS)}
             | {INPUTS + key: value for key, value in subject.inputs.items()},
             version=version_text(choice.method, type(self.task), reference),
             preset=preset,
@@ -111,7 +111,3 @@ class _Maker:
         if choice.name not in self._sources:
             self._sources[choice.name] = code_hash(choice.method, type(self.task))
         return self._sources[choice.name]
-
-
-def _settings(method: Method) -> dict[str, Any]:
-    return {f.name: getattr(method, f.name) for f in fields(method)}

@@ -27,6 +27,7 @@ from aiqvit.harness.store.records import MODEL, Record, plain
 from aiqvit.interfaces import Bits, Checkpoint, Job, Outcomes, Subject, Task, UserError
 from aiqvit.io.escape import line
 from aiqvit.quant.coverage import coverage, require
+from aiqvit.recon import rewriting
 from aiqvit.samples import Batch, samples_in
 
 LONG = 50_000  # characters of a message or a traceback that are kept
@@ -177,9 +178,11 @@ def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: st
     )
     start = time.monotonic()
     try:
-        model = item.method.quantize(job)
+        model = rewriting.quantized(item.method, job)
     except UserError as error:
         raise RuntimeError(str(error)) from error  # the method's own limits fail this run, not the whole sweep
+    if job.rewritten:
+        record["rewritten"] = job.rewritten
     record["times"]["quantize"] = round(checkpoint.seconds + time.monotonic() - start, 2)
     if not item.reference:
         from aiqvit.quant.card import scheme_card

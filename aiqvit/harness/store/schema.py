@@ -172,6 +172,7 @@ class Schema(TypedDict):
     peak_mib: NotRequired[Annotated[dict[Name, Amount], Len(0, 64)]]
     log: Annotated[list[Unit], Len(0, 5_000)]
     scheme: Annotated[list[Sites], Len(0, 2_000)]
+    rewritten: NotRequired[Annotated[list[Text], Len(0, 100)]]  # what was done to the model before quantization
     manifest: Manifest
     data: Data
     error: NotRequired[Error]

@@ -1,0 +1,35 @@
+"""What is rewritten of a model before a method gets it: switches of every method."""
+
+from __future__ import annotations
+
+from torch import Generator, nn
+
+from aiqvit.families.opening import open_model
+from aiqvit.interfaces import Job, Method, UserError
+from aiqvit.transforms.rotate import rotate, rotate_heads
+
+
+def quantized(method: Method, job: Job) -> nn.Module:
+    """The job's model, rewritten as the method's switches say, then quantized by the method.
+
+    Raises what `Method.quantize` raises, and `UserError` as `open_model`.
+    """
+    if method.rotate:
+        rotate_all(job)
+    return method.quantize(job)
+
+
+def rotate_all(job: Job) -> None:
+    """Rotate the residual stream and the heads of the job's model; `job.rewritten` says what, or why not.
+
+    The function of the model stays the same. Signs come from a generator of their own, seeded by the job's seed.
+    """
+    model, generator = open_model(job.model), Generator().manual_seed(job.seed)
+    try:
+        rotate(model, generator)
+        job.rewritten.append("residual stream rotated, its LayerNorms replaced by RMSNorms")
+    except UserError as error:
+        job.rewritten.append(f"residual stream not rotated: {error}")
+    heads = rotate_heads(model, generator)
+    job.rewritten.append(f"queries, keys and values of each head rotated in {len(heads)} attentions" if heads
+                         else "no heads rotated: there are none, or something stands between their operands")

@@ -1,0 +1,57 @@
+"""Switches of every method: what is rewritten before a method gets the model."""
+
+import copy
+
+import pytest
+import torch
+
+from aiqvit.harness.launch.options import choose_methods
+from aiqvit.interfaces import Bits, Job
+from aiqvit.quant.card import sites
+from aiqvit.recon.rewriting import quantized
+from aiqvit.registry import METHODS
+from aiqvit.settings import values
+from aiqvit.transforms.rotate import RMSNorm
+from tests.families import networks
+from tests.models import clouds, images, tiny, tiny_points
+
+METHOD_NAMES = [name for name in METHODS.names() if name != "fp32"]
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_every_method_quantizes_a_rotated_model(method):
+    (choice,) = choose_methods(f"{method}[rotate=on,bits:head=8]")
+    torch.manual_seed(0)
+    model = tiny("vit")
+    with torch.no_grad():
+        expected = model(images())
+        job = Job(copy.deepcopy(model), None, [images()], Bits(8, 8), bit_rules=choice.bit_rules)
+        net = quantized(choice.build("smoke"), job)
+        assert sum(isinstance(module, RMSNorm) for module in net.modules()) == 5
+        assert all(quantizer.mode == "on" for _, quantizer in sites(net))
+        assert (net(images()) - expected).norm() < 0.2 * expected.norm()
+    assert job.rewritten[:2] == ["residual stream rotated, its LayerNorms replaced by RMSNorms",
+                                 "queries, keys and values of each head rotated in 2 attentions"]
+
+
+def test_the_same_seed_rotates_alike_and_another_does_not():
+    def weight(seed: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        job = Job(tiny("vit"), None, [images()], Bits(8, 8), seed)
+        return quantized(choose_methods("minmax[rotate=on]")[0].build("smoke"), job).blocks[0].attn.qkv.weight
+
+    assert torch.equal(weight(1), weight(1)) and not torch.equal(weight(1), weight(2))
+
+
+def test_what_cannot_be_rotated_is_left_and_said():
+    swin = Job(networks.build("swin_padded"), None, [networks.images(2)], Bits(8, 8))
+    quantized(choose_methods("minmax[rotate=on]")[0].build("smoke"), swin)
+    assert swin.rewritten[0].startswith("residual stream not rotated: ") and "rotated in" in swin.rewritten[1]
+    points = Job(tiny_points("classifier"), None, [clouds()], Bits(8, 8))
+    quantized(choose_methods("minmax[rotate=on]")[0].build("smoke"), points)
+    assert points.rewritten[1].startswith("no heads rotated")
+
+
+def test_a_switch_that_is_off_stands_in_no_settings():
+    off, on = (choose_methods(f"minmax[rotate={value}]")[0].build("quick") for value in ("off", "on"))
+    assert "rotate" not in values(off) and values(on) == {**values(off), "rotate": True}
