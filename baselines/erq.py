@@ -6,7 +6,7 @@ while they are rounded (`aiqvit.recon.ridge`). Nothing is trained. Differences f
 
 - Mean zero-points are rounded, Swin's reductions are reparameterized too, the log-sqrt2 quantizer has 2^b codes, not
   2^b + 1 (`official_levels` gives theirs), and the image has 8 bits (`protocol=paper` leaves it in full precision).
-- One range a row for every weight; theirs has two in qkv and fc1 (the "dual uniform quantizer" of the TPAMI paper).
+- One range a row for every weight; theirs has two in qkv and fc1, the TPAMI paper's dual uniform quantizer (`dual=on`).
 - Gram matrices are summed up in place of activations kept on disk, Cholesky factors stand for inverses.
 - The ridge grows with the number of images: theirs is one number, chosen at 1,024.
 - Layers without a bias get one; theirs stop in a debugger. Grouped convolutions are rounded to nearest.
@@ -25,7 +25,7 @@ from aiqvit.interfaces import Job, Method
 from aiqvit.quant.layers import QuantConv2d, QuantLayer
 from aiqvit.quant.observers import WEIGHT_FRACTIONS, PercentileMSE
 from aiqvit.quant.policy import BitPolicy
-from aiqvit.quant.quantizers import Float, LogSqrt2, Uniform
+from aiqvit.quant.quantizers import DualUniform, Float, LogSqrt2, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
 from aiqvit.quant.surgery import calibrate, calibrate_remaining, quant_layers
 from aiqvit.recon.capture import first_images
@@ -59,6 +59,7 @@ class ERQ(Method):
     activation_step: bool = True
     weight_step: bool = True
     refinement: Whole = 100  # moves a row and half; 0: rounding to nearest
+    dual: bool = False  # two ranges a row for weights of qkv and fc1, as in the authors' code
     official_levels: bool = False
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
 
@@ -78,7 +79,9 @@ class ERQ(Method):
     def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""
         w, a, search = job.bits.weight, job.bits.activation, PercentileMSE(self.fractions)
-        return by_role({"default": spec(Uniform, w, 0, PercentileMSE(self.weight_fractions))}, {
+        rows = PercentileMSE(self.weight_fractions)
+        dual = dict.fromkeys(("qkv", "fc1"), spec(DualUniform, w, 0, rows)) if self.dual else {}
+        return by_role({"default": spec(Uniform, w, 0, rows), **dual}, {
             "default": spec(Uniform, a, None, search),
             "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8, None, search),
             "post_layernorm": spec(Uniform, a, -1, search, include_zero=False),

@@ -27,21 +27,21 @@ from aiqvit.interfaces import Job, Method
 from aiqvit.quant.observers import PERCENTILES, WEIGHT_FRACTIONS, PercentileMSE, RangeAndZero, Shrink
 from aiqvit.quant.quantizers import Float, LogSqrt2, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
+from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.layerwise import full_precision_copy, input_grams, layer_calls
 from aiqvit.recon.levels import Levels, write_weight
 from aiqvit.recon.sequential import round_sequentially
 from aiqvit.recon.walk import UnitData, calibrate_ranges, calibrate_unit, is_head, reconstruct_model
-
 from aiqvit.transforms.reparam import reparameterize
-from aiqvit.quant.surgery import quant_layers
+
 
 @dataclass(frozen=True)
 class GPTAQ(Method):
     """Sequential rounding of columns, with the error of the layers before as a part of the target."""
 
     title: ClassVar[str] = "GPTAQ"
-    fairness: ClassVar[str] = ("activations quantized anew for each token; softmax, attention products, patch embedding "
-                               "and head in full precision")
+    fairness: ClassVar[str] = ("activations quantized anew for each token; softmax, attention products, patch "
+                               "embedding and head in full precision")
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
         "quick": {},

@@ -22,9 +22,9 @@ class Levels:
 
     @classmethod
     def of(cls, quantizer: Uniform, weight: Tensor) -> Levels:
-        """Those of a calibrated weight quantizer, with one range a row or one for all, for a weight (out, ...)."""
+        """Those of a calibrated weight quantizer for a weight (out, ...)."""
         shape = weight.flatten(1).shape
-        scale, zero = (t.detach().double().reshape(-1, 1).expand(shape) for t in (quantizer.scale, quantizer.zero))
+        scale, zero = (t.detach().double().reshape(len(t), -1).expand(shape) for t in quantizer.grid())
         return cls(scale, zero, quantizer.levels - 1)
 
     def columns(self, part: slice | Tensor) -> Levels:
