@@ -53,6 +53,7 @@ class ERQ(Method):
     images: Count = 1024
     init_images: Count = 32  # images that set the ranges of activations
     fractions: Fractions = (0.999, 0.9999, 0.99999)  # of activations
+    ranges: Literal["own", "token"] = "own"  # error that sets ranges per tensor; token: each in its own units
     weight_fractions: Fractions = (*WEIGHT_FRACTIONS, 1.0)
     coe: Number = 20000.0  # the ridge is a tenth of it for 1,024 images
     head_ridge: Number = 0.1  # of the activation step where a layer has one row an image, for 1,024 images
@@ -78,8 +79,8 @@ class ERQ(Method):
 
     def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""
-        w, a, search = job.bits.weight, job.bits.activation, PercentileMSE(self.fractions)
-        rows = PercentileMSE(self.weight_fractions)
+        w, a = job.bits.weight, job.bits.activation
+        search, rows = PercentileMSE(self.fractions, by_token=self.ranges == "token"), PercentileMSE(self.weight_fractions)
         dual = dict.fromkeys(("qkv", "fc1"), spec(DualUniform, w, 0, rows)) if self.dual else {}
         return by_role({"default": spec(Uniform, w, 0, rows), **dual}, {
             "default": spec(Uniform, a, None, search),

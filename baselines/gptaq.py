@@ -24,7 +24,7 @@ from torch import nn
 
 from aiqvit.bounds import Count, Number, Share
 from aiqvit.interfaces import Job, Method
-from aiqvit.quant.observers import PERCENTILES, WEIGHT_FRACTIONS, PercentileMSE, RangeAndZero, Shrink
+from aiqvit.quant.observers import WEIGHT_FRACTIONS, PercentileMSE, RangeAndZero, Shrink
 from aiqvit.quant.quantizers import Float, LogSqrt2, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
 from aiqvit.quant.surgery import quant_layers
@@ -33,6 +33,8 @@ from aiqvit.recon.levels import Levels, write_weight
 from aiqvit.recon.sequential import round_sequentially
 from aiqvit.recon.walk import UnitData, calibrate_ranges, calibrate_unit, is_head, reconstruct_model
 from aiqvit.transforms.reparam import reparameterize
+
+FRACTIONS = (0.999, 0.9999, 0.99999)  # RepQ-ViT's
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class GPTAQ(Method):
     damping: Number = 0.1  # of the Gram matrix, in means of its diagonal
     block: Count = 128  # columns whose updates to the others are made at once
     activations: Literal["repqvit", "qdrop"] = "repqvit"  # whose quantizers
+    ranges: Literal["own", "token"] = "own"  # error that sets ranges per tensor; token: each in its own units
     float_weights: bool = False
     head: bool = True  # round a head that is one layer sequentially too
     protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
@@ -80,14 +83,14 @@ class GPTAQ(Method):
 
     def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""
-        a, qdrop = job.bits.activation, self.activations == "qdrop"
-        channel = PercentileMSE(WEIGHT_FRACTIONS) if qdrop else PERCENTILES
-        tensor = RangeAndZero(elements=2**14) if qdrop else PERCENTILES
+        a, qdrop, token = job.bits.activation, self.activations == "qdrop", self.ranges == "token"
+        channel = PercentileMSE(WEIGHT_FRACTIONS if qdrop else FRACTIONS)
+        tensor = RangeAndZero(by_token=token) if qdrop else PercentileMSE(FRACTIONS, by_token=token)
         return by_role({"default": spec(Uniform, job.bits.weight, 0, Shrink())}, {
             "default": spec(Uniform, a, None, tensor),
             "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8, None, tensor),
             "post_layernorm": spec(Uniform, a, -1, channel, include_zero=False),
-            "post_softmax": spec(Uniform, a, None, BY_PRODUCT) if qdrop else spec(LogSqrt2, a),
+            "post_softmax": spec(Uniform, a, None, BY_PRODUCT) if qdrop else spec(LogSqrt2, a, None, channel),
         })
 
     def round_unit(self, data: UnitData) -> None:
