@@ -14,7 +14,7 @@ while they are rounded (`aiqvit.recon.ridge`). Nothing is trained. Differences f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from torch import nn
@@ -80,13 +80,14 @@ class ERQ(Method):
     def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""
         w, a = job.bits.weight, job.bits.activation
-        search, rows = PercentileMSE(self.fractions, by_token=self.ranges == "token"), PercentileMSE(self.weight_fractions)
+        own, rows = PercentileMSE(self.fractions), PercentileMSE(self.weight_fractions)
+        tensor = replace(own, by_token=self.ranges == "token")
         dual = dict.fromkeys(("qkv", "fc1"), spec(DualUniform, w, 0, rows)) if self.dual else {}
         return by_role({"default": spec(Uniform, w, 0, rows), **dual}, {
-            "default": spec(Uniform, a, None, search),
-            "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8, None, search),
-            "post_layernorm": spec(Uniform, a, -1, search, include_zero=False),
-            "post_softmax": spec(LogSqrt2, a, None, search, official_levels=self.official_levels),
+            "default": spec(Uniform, a, None, tensor),
+            "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8, None, own),
+            "post_layernorm": spec(Uniform, a, -1, own, include_zero=False),
+            "post_softmax": spec(LogSqrt2, a, None, own, official_levels=self.official_levels),
         })
 
     def reduce(self, layer: QuantLayer, gram: Gram | None, samples: int) -> None:
