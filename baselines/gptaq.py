@@ -4,9 +4,9 @@ https://arxiv.org/abs/2504.02692, code https://github.com/Intelligent-Computing-
 rounded column by column (`aiqvit.recon.sequential`) in the order in which a block calls them, each behind those before
 it as they are then, towards what the full-precision model gives. Differences from the authors' code:
 
-- Activations have one static range a tensor, where theirs are quantized anew for every token: RepQ-ViT's quantizers,
-  post-LayerNorm ranges reparameterized. Softmax, attention products, patch embedding and head are quantized too;
-  theirs stay in full precision.
+- Activations have one static range a tensor, where theirs are quantized anew for every token, also under
+  `protocol=paper`: RepQ-ViT's quantizers, or QDrop's (`activations=qdrop`), post-LayerNorm ranges reparameterized.
+- Softmax, attention products, patch embedding and head are quantized too; `protocol=paper` leaves them as theirs are.
 - The model is not rotated unless `rotate` says so; theirs is.
 - Updates within and beyond a block of columns have the same coefficients; theirs use rounded values beyond it.
 - MARR's search of `alpha` for each layer is left out. Grouped convolutions, and layers outside all units, are rounded
@@ -27,13 +27,12 @@ from aiqvit.interfaces import Job, Method
 from aiqvit.quant.observers import WEIGHT_FRACTIONS, PercentileMSE, RangeAndZero, Shrink
 from aiqvit.quant.quantizers import Float, LogSqrt2, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
-from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.layerwise import full_precision_copy, input_grams, layer_calls
 from aiqvit.recon.levels import Levels, write_weight
 from aiqvit.recon.sequential import round_sequentially
-from aiqvit.recon.walk import UnitData, calibrate_ranges, calibrate_unit, is_head, reconstruct_model
-from aiqvit.transforms.reparam import reparameterize
+from aiqvit.recon.walk import UnitData, calibrate_ranges, is_head, reconstruct_model
 
+ENDS, FLOAT = ("patch_embed", "head"), ("image", "query", "key", "value", "post_softmax", "head")  # in `paper`
 FRACTIONS = (0.999, 0.9999, 0.99999)  # RepQ-ViT's
 
 
@@ -57,23 +56,15 @@ class GPTAQ(Method):
     block: Count = 128  # columns whose updates to the others are made at once
     activations: Literal["repqvit", "qdrop"] = "repqvit"  # whose quantizers
     ranges: Literal["own", "token"] = "own"  # error that sets ranges per tensor; token: each in its own units
-    float_weights: bool = False
     head: bool = True  # round a head that is one layer sequentially too
-    protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
+    protocol: Literal["unified", "paper"] = "unified"  # paper: only layers of blocks are quantized
     memory_gb: Number = 4.0
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`. One log entry a unit: seconds."""
         def reconstruct_unit(data: UnitData) -> dict:
             began = time.perf_counter()
-            if self.float_weights:
-                calibrate_unit(data, self.init_images, weights=False)
-                reparameterize(data.unit)
-                for _, layer in quant_layers(data.unit):
-                    layer.weight_quantizer.calibrate(layer.weight)
-                    layer.weight_quantizer.mode = "on"
-            else:
-                calibrate_ranges(data, self.init_images, reparam=True)
+            calibrate_ranges(data, self.init_images, reparam=True)
             if self.head or not is_head(data.unit):
                 self.round_unit(data)
             return {"seconds": round(time.perf_counter() - began, 2)}
@@ -86,12 +77,17 @@ class GPTAQ(Method):
         a, qdrop, token = job.bits.activation, self.activations == "qdrop", self.ranges == "token"
         channel = PercentileMSE(WEIGHT_FRACTIONS if qdrop else FRACTIONS)
         tensor = RangeAndZero(by_token=token) if qdrop else PercentileMSE(FRACTIONS, by_token=token)
-        return by_role({"default": spec(Uniform, job.bits.weight, 0, Shrink())}, {
+        weights = {"default": spec(Uniform, job.bits.weight, 0, Shrink())}
+        activations = {
             "default": spec(Uniform, a, None, tensor),
-            "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8, None, tensor),
+            "image": spec(Uniform, 8, None, tensor),
             "post_layernorm": spec(Uniform, a, -1, channel, include_zero=False),
             "post_softmax": spec(Uniform, a, None, BY_PRODUCT) if qdrop else spec(LogSqrt2, a, None, channel),
-        })
+        }
+        if self.protocol == "paper":
+            weights |= dict.fromkeys(ENDS, spec(Float, 32))
+            activations |= dict.fromkeys(FLOAT, spec(Float, 32))
+        return by_role(weights, activations)
 
     def round_unit(self, data: UnitData) -> None:
         """Round the layers of one unit in the order of their calls."""
