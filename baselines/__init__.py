@@ -9,6 +9,8 @@ METHODS: dict[str, str] = {
     "apqvit": "aiqvit.baselines.apqvit:APQViT",
     "repqvit": "aiqvit.baselines.repqvit:RepQViT",
     "isvit": "aiqvit.baselines.isvit:ISViT",
+    "erq": "aiqvit.baselines.erq:ERQ",
+    "gptaq": "aiqvit.baselines.gptaq:GPTAQ",
     "aphqvit": "aiqvit.baselines.aphqvit:APHQViT",
     "fimaq": "aiqvit.baselines.fimaq:FIMAQ",
     "lsvit": "aiqvit.baselines.lsvit:LSViT",

@@ -20,7 +20,8 @@ NAMES = [name for name in METHODS.names() if name != "fp32"]
 CASES = [*((name, "vit", "4/6") for name in NAMES), ("minmax", "deit", "8/8"), ("minmax", "swin", "8/8"),
          ("aiqvit", "swin", "3/3"), ("minmax", "vit", "4/32"),
          *(("minmax[rotate=on]", family, "8/8") for family in ("vit", "deit", "swin", "tv_vit", "clip"))]
-FLOAT = {"repqvit": "float: log-sqrt2 codes", "isvit": "float: shift-uniform-log2 codes"}  # of attention times values
+FLOAT = {"isvit": "float: shift-uniform-log2 codes",  # of attention times values
+         **dict.fromkeys(("repqvit", "erq", "gptaq"), "float: log-sqrt2 codes")}
 TWO_RANGES = {"ptq4vit": ("av", "fc2"), "apqvit": ("fc2",)}
 
 
