@@ -9,5 +9,6 @@ METHODS: dict[str, str] = {
     "apqvit": "aiqvit.baselines.apqvit:APQViT",
     "repqvit": "aiqvit.baselines.repqvit:RepQViT",
     "isvit": "aiqvit.baselines.isvit:ISViT",
+    "adalog": "aiqvit.baselines.adalog:AdaLog",
     "aiqvit": "aiqvit.method:AIQViT",
 }

@@ -175,6 +175,7 @@ def _fits(q: Quantizer, levels: int) -> None:
 
 
 FORMS: dict[type[Quantizer], Callable[..., Form]] = {
-    AdaptiveLog: _adaptive_log, Uniform: _uniform, Signed: _uniform, Float: _full, Half: _half, DynamicFocusing: _focusing, LogSqrt2: _log,
-    Log2: _log, ShiftUniformLog2: _shift_log, TwinSoftmax: _twin_softmax, TwinGelu: _twin_gelu,
+    AdaptiveLog: _adaptive_log, Uniform: _uniform, Signed: _uniform, Float: _full, Half: _half,
+    DynamicFocusing: _focusing, LogSqrt2: _log, Log2: _log, ShiftUniformLog2: _shift_log, TwinSoftmax: _twin_softmax,
+    TwinGelu: _twin_gelu,
 }
