@@ -11,6 +11,7 @@ METHODS: dict[str, str] = {
     "isvit": "aiqvit.baselines.isvit:ISViT",
     "erq": "aiqvit.baselines.erq:ERQ",
     "gptaq": "aiqvit.baselines.gptaq:GPTAQ",
+    "adalog": "aiqvit.baselines.adalog:AdaLog",
     "aphqvit": "aiqvit.baselines.aphqvit:APHQViT",
     "fimaq": "aiqvit.baselines.fimaq:FIMAQ",
     "lsvit": "aiqvit.baselines.lsvit:LSViT",

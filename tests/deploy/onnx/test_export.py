@@ -20,8 +20,10 @@ NAMES = [name for name in METHODS.names() if name != "fp32"]
 CASES = [*((name, "vit", "4/6") for name in NAMES), ("minmax", "deit", "8/8"), ("minmax", "swin", "8/8"),
          ("aiqvit", "swin", "3/3"), ("minmax", "vit", "4/32"),
          *(("minmax[rotate=on]", family, "8/8") for family in ("vit", "deit", "swin", "tv_vit", "clip"))]
-FLOAT = {"isvit": "float: shift-uniform-log2 codes",  # of attention times values
-         **dict.fromkeys(("repqvit", "erq", "gptaq"), "float: log-sqrt2 codes")}
+FLOAT = {  # products whose codes are no multiples of a step
+    **dict.fromkeys(("repqvit", "erq", "gptaq"), {"av": "float: log-sqrt2 codes"}),
+    "isvit": {"av": "float: shift-uniform-log2 codes"},
+    "adalog": dict.fromkeys(("av", "fc2"), "float: adaptive-log codes")}
 TWO_RANGES = {"ptq4vit": ("av", "fc2"), "apqvit": ("fc2",)}
 
 
@@ -59,7 +61,7 @@ def test_products_are_integer_as_the_scheme_promises(case):
     if bits == "4/32":
         assert set(exported.products.values()) == {"float: float32 activations"} and exported.matmuls == 0
         return
-    promised = {name: FLOAT.get(method, "integer") if name.endswith(".av") else "integer" for name in exported.products}
+    promised = {name: FLOAT.get(method, {}).get(name.rpartition(".")[2], "integer") for name in exported.products}
     assert exported.products == promised
     twice = sum(name.endswith(TWO_RANGES.get(method, ())) for name in promised)
     found = kernels(exported.path)
