@@ -20,6 +20,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
+import torch
 from aiqvit.baselines.brecq import BY_PRODUCT, by_channel, by_head
 from torch import nn
 
@@ -41,6 +42,7 @@ from aiqvit.recon.objectives.perturbation import Perturbation
 from aiqvit.recon.objectives.tail_aware import Features, Logits, head_layer
 from aiqvit.recon.rounded import RoundingRates, train_rounding
 from aiqvit.recon.straight import WeightRates, train_weights
+from aiqvit.recon.tail import End
 from aiqvit.recon.tokens import scales_by_token
 from aiqvit.recon.walk import UnitData, calibrate_ranges, gives_logits, is_head, reconstruct_model
 
@@ -58,7 +60,7 @@ class Blockwise(Method):
         "paper": {},
         "quick": {"images": 512, "batch": 8, "steps": 320, "rounding_rate": 0.2, "level_rate": 0.3, "penalty": 0.1,
                   "weight_rate": 5e-4, "weight_level": 0.1, "head": False, "init_images": 64, "mlp_steps": 200,
-                  "mlp_rate": 1e-3},
+                  "mlp_rate": 1e-3, "regions": 100},
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20,
                   "mlp_steps": 3},
     }
@@ -84,6 +86,7 @@ class Blockwise(Method):
     mlp_quantile: Part = 0.99  # of the values above 0 behind GELU, at which the clamped term clamps
     tail_share: Share = 1.0  # of each batch, seen by the rest of the network (glf, logits)
     local: Number = 2.0  # weight of the local term beside that (glf, logits)
+    regions: Count = 1000  # an image, that are compared (glf on detectors)
     rounding_rate: Rate = 1e-3  # Adam on alpha (adaround_qdrop)
     weight_rate: Rate = 2e-5  # Adam on weights, biases and weight scales (ste)
     weight_level: Rate = 0.0  # of weight scales, in levels by which an end of the range moves; 0: weight_rate
@@ -134,9 +137,9 @@ class Blockwise(Method):
     def goal(self, job: Job) -> Objective:
         """The objective of all units but the head."""
         if self.objective == "glf":
-            return Features(head_layer(open_model(job.model)), self.tail_share, self.local)
+            return Features(self.feature(job), self.tail_share, self.local)
         if self.objective == "logits":
-            return Logits(self.tail_share, self.local)
+            return Logits("", self.tail_share, self.local)
         if self.objective == "fisher":
             return Fisher(job, damping=0.0)
         if self.objective == "fima":
@@ -146,6 +149,18 @@ class Blockwise(Method):
         if self.objective == "aph":
             return Perturbation(job.seed, self.curvature_images or None)
         return objective(self.objective)
+
+    @torch.no_grad()
+    def feature(self, job: Job) -> End:
+        """Where the feature of glf is: in front of the head, or what the task has features for.
+
+        Regions of detectors are found here, by the student as it is rewritten but not quantized: they stay.
+        """
+        if job.features is None:
+            return head_layer(open_model(job.model))
+        for batch in job.calibration:
+            job.forward(job.model, batch)
+        return lambda model, batch: job.features(model, batch, self.regions)
 
     def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""

@@ -172,6 +172,7 @@ def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: st
         seed=item.spec.seed,
         bit_rules={**subject.bit_rules, **item.bit_rules},
         forward=task.forward,
+        features=task.features,
         join=join,
         progress=progress,
         log=record["log"],
