@@ -31,11 +31,11 @@ from aiqvit.quant.card import sites
 from aiqvit.quant.observers import RangeAndZero, Shrink
 from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
-from aiqvit.recon.fisher import Fisher
 from aiqvit.recon.loop import Schedule
 from aiqvit.recon.mlp import relu_model
 from aiqvit.recon.mlp_training import MlpSchedule
 from aiqvit.recon.objective import Objective, objective
+from aiqvit.recon.objectives.diagonal import DiagonalFisher
 from aiqvit.recon.objectives.fima import FIMA
 from aiqvit.recon.objectives.least_squares import LeastSquares
 from aiqvit.recon.objectives.perturbation import Perturbation
@@ -118,7 +118,7 @@ class Blockwise(Method):
         """The quantized model, with the settings as they are."""
         if self.relu:
             relu_model(job, MlpSchedule(self.mlp_steps, self.batch, self.mlp_rate, self.mlp_quantile, self.mlp_loss,
-                                        self.memory_gb))
+                                        self.memory_gb, self.curvature_images))
         goal = self.goal(job)
 
         def reconstruct_unit(data: UnitData) -> dict | None:
@@ -141,7 +141,7 @@ class Blockwise(Method):
         if self.objective == "logits":
             return Logits("", self.tail_share, self.local)
         if self.objective == "fisher":
-            return Fisher(job, damping=0.0)
+            return DiagonalFisher()
         if self.objective == "fima":
             return FIMA(self.steps, self.refreshes, self.curvature_images or None)
         if self.objective == "ls":
