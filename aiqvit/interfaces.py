@@ -134,6 +134,7 @@ class Method:
     fairness: ClassVar[str] = ""  # printed there: what the authors' code has and `unified` has not, "a scale a token"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
+    only_in_grids: ClassVar[bool] = False  # not among `--method all`
     version: ClassVar[int] = 1  # raise it when the numbers change; tests/reference.csv catches who forgets
     images: int = field(init=False)  # a subclass says how many
     rotate: bool = field(default=False, kw_only=True)  # residual stream and heads by Hadamard matrices, before all else

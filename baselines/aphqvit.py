@@ -25,6 +25,7 @@ class APHQViT(Blockwise):
     title: ClassVar[str] = "APHQ-ViT"
     fairness: ClassVar[str] = "one range a head in attention products, at 2 bits one a token for activations"
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
+    only_in_grids: ClassVar[bool] = False
 
     objective: Loss = "aph"
     base: Base = "adaround_qdrop"

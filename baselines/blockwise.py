@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from aiqvit.baselines.brecq import BY_PRODUCT, by_channel, by_head
@@ -31,12 +31,14 @@ from aiqvit.quant.card import sites
 from aiqvit.quant.observers import RangeAndZero, Shrink
 from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
-from aiqvit.recon.fisher import Fisher
 from aiqvit.recon.loop import Schedule
-from aiqvit.recon.mlp import MlpSchedule, relu_model
+from aiqvit.recon.mlp import relu_model
+from aiqvit.recon.mlp_training import MlpSchedule
 from aiqvit.recon.objective import Objective, objective
+from aiqvit.recon.objectives.diagonal import DiagonalFisher
 from aiqvit.recon.objectives.fima import FIMA
 from aiqvit.recon.objectives.least_squares import LeastSquares
+from aiqvit.recon.objectives.perturbation import Perturbation
 from aiqvit.recon.objectives.tail_aware import Features, Logits, head_layer
 from aiqvit.recon.rounded import RoundingRates, train_rounding
 from aiqvit.recon.straight import WeightRates, train_weights
@@ -62,7 +64,13 @@ class Blockwise(Method):
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20,
                   "mlp_steps": 3},
     }
-    grids: ClassVar[dict[str, tuple[str, ...]]] = {}
+    grids: ClassVar[dict[str, tuple[str, ...]]] = {
+        "losses": (*(f"objective={loss}" for loss in get_args(Loss)),
+                   *(f"base=ste,objective={loss},rotate=on,relu=on" for loss in get_args(Loss))),
+        "rewriting": tuple(f"base=ste,objective={loss},rotate={rotate},relu={relu}" for loss in ("mse", "glf")
+                           for rotate in ("off", "on") for relu in ("off", "on")),
+    }
+    only_in_grids: ClassVar[bool] = True
 
     images: Count = 1024
     batch: Count = 32
@@ -110,7 +118,7 @@ class Blockwise(Method):
         """The quantized model, with the settings as they are."""
         if self.relu:
             relu_model(job, MlpSchedule(self.mlp_steps, self.batch, self.mlp_rate, self.mlp_quantile, self.mlp_loss,
-                                        self.memory_gb))
+                                        self.memory_gb, self.curvature_images))
         goal = self.goal(job)
 
         def reconstruct_unit(data: UnitData) -> dict | None:
@@ -133,11 +141,13 @@ class Blockwise(Method):
         if self.objective == "logits":
             return Logits("", self.tail_share, self.local)
         if self.objective == "fisher":
-            return Fisher(job, damping=0.0)
+            return DiagonalFisher()
         if self.objective == "fima":
             return FIMA(self.steps, self.refreshes, self.curvature_images or None)
         if self.objective == "ls":
             return LeastSquares(self.curvature_images or None)
+        if self.objective == "aph":
+            return Perturbation(job.seed, self.curvature_images or None)
         return objective(self.objective)
 
     @torch.no_grad()

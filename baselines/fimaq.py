@@ -23,6 +23,7 @@ class FIMAQ(Blockwise):
     title: ClassVar[str] = "FIMA-Q"
     fairness: ClassVar[str] = "one static scale a token for activations, a head and token in attention products"
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
+    only_in_grids: ClassVar[bool] = False
 
     objective: Loss = "fima"
     base: Base = "adaround_qdrop"

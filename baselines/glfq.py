@@ -31,6 +31,7 @@ class GLFQ(Blockwise):
     presets: ClassVar[dict[str, dict]] = {
         **Blockwise.presets, "quick": {**Blockwise.presets["quick"], "tail_share": 0.25}}
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
+    only_in_grids: ClassVar[bool] = False
 
     steps: Whole = 3000
     objective: Loss = "glf"

@@ -23,6 +23,7 @@ class LSViT(Blockwise):
     note: ClassVar[str] = "reconstructed from summaries of the paper; its repository could not be read."
     fairness: ClassVar[str] = "says one range a tensor; its engine has one a head in attention products"
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
+    only_in_grids: ClassVar[bool] = False
 
     objective: Loss = "ls"
     base: Base = "adaround_qdrop"

@@ -36,6 +36,10 @@ class RMSNorm(nn.Module):
         return x * (x.square().mean(-1, keepdim=True) + self.eps).rsqrt() * self.weight + self.bias
 
 
+class Turned(nn.Sequential):
+    """A norm with which a residual stream begins, and behind it the matrix (C, C) of the new basis."""
+
+
 @dataclass(frozen=True)
 class Stream:
     """What touches a residual stream of C channels, by names in the model."""
@@ -152,7 +156,7 @@ def _begin(model: nn.Module, name: str, into: Tensor) -> None:
         return
     change = nn.Linear(len(into), len(into), bias=False).to(module.weight)
     change.weight.copy_(into.T)
-    model.set_submodule(name, nn.Sequential(module, change.requires_grad_(False)))
+    model.set_submodule(name, Turned(module, change.requires_grad_(False)))
 
 
 def _write(layer: nn.Linear | nn.Conv2d, into: Tensor) -> None:

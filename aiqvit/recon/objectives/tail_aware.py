@@ -35,6 +35,7 @@ class TailAware(Objective):
     def __init__(self, end: End = "", share: float = 1.0, weight: float = 2.0) -> None:
         """`end` is where the tail ends (see `Tail`), by default with what the network gives."""
         self.end, self.share, self.weight = end, share, weight
+        self.starts_at = 1 + weight
         self.tail: Tail | None = None
         self.seen = share
         self.first: tuple[Tensor, Tensor] | None = None  # of the terms behind the tail (K,), and L_l0
