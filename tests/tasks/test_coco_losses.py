@@ -173,8 +173,6 @@ def test_every_objective_trains_on_images_of_two_sizes(loss, detector):  # noqa:
     assert [entry["unit"] for entry in job.log] == list(units)
     assert all(entry["loss_before"] > 0 and entry["kept"] == (entry["loss_after"] <= entry["loss_before"])
                for entry in job.log)
-    counts = [len(sample["regions"][0]) for batch in batches for sample in batch]
-    assert min(counts) > 0
 
 
 @torch.no_grad()
