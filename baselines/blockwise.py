@@ -115,7 +115,7 @@ class Blockwise(Method):
         """The quantized model, with the settings as they are."""
         if self.relu:
             relu_model(job, MlpSchedule(self.mlp_steps, self.batch, self.mlp_rate, self.mlp_quantile, self.mlp_loss,
-                                        self.memory_gb))
+                                        self.memory_gb, self.curvature_images))
         goal = self.goal(job)
 
         def reconstruct_unit(data: UnitData) -> dict | None:
