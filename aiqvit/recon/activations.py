@@ -138,10 +138,6 @@ class Activations:
         """How many samples a batch has."""
         return (self.starts + [self.count])[batch + 1] - self.starts[batch]
 
-    def largest(self) -> int:
-        """How many samples the largest batch has."""
-        return max(map(self.size, range(len(self.batches))), default=0)
-
     def _call(self, batch: int, tensors: list[Tensor], device: torch.device | str) -> Call:
         args, kwargs = self.calls_made[batch]
         feed = iter(tensors)

@@ -36,7 +36,7 @@ class OutputGradients:
         self.group_of = {row: group for group, rows in enumerate(self.groups) for row in rows}
         wanted = min(images or count, count)
         chosen = [rows[: math.ceil(wanted * len(rows) / count)] for rows in self.groups]
-        batch = min(batch, data.fp_inputs.largest())
+        batch = min(batch, max(map(data.fp_inputs.size, range(len(data.fp_inputs.batches)))))
         self.batches = [rows[i : i + batch] for rows in chosen for i in range(0, len(rows), batch)]
         self.references: list[list[Tensor]] = []  # of each batch
 

@@ -29,7 +29,7 @@ from aiqvit.recon.tail import Tail
 from aiqvit.recon.walk import UnitData
 
 STEP = 1e-2  # of the directional derivative, times the root mean square of the output
-BATCH = 16  # samples at once, or as many as the largest calibration batch has
+BATCH = 16  # samples at once
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,10 @@ def perturbation_map(tail: Tail, outputs: Activations, generator: Generator, ima
 
 
 def _batches(outputs: Activations, images: int | None) -> Iterator[list[int]]:
-    size = min(BATCH, outputs.largest())
-    for rows in outputs.stackable(range(min(images or len(outputs), len(outputs)))):
-        yield from (rows[i : i + size] for i in range(0, len(rows), size))
+    """Never of two calibration batches: outputs of one shape may be of images of several."""
+    for at, start in enumerate(outputs.starts):
+        rows = list(range(start, min(start + outputs.size(at), images or len(outputs))))
+        yield from (rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
 
 
 def curvature(tail: Tail, output: Tensor, rows: Sequence[int], direction: Tensor) -> Tensor:
