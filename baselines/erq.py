@@ -14,7 +14,7 @@ while they are rounded (`aiqvit.recon.ridge`). Nothing is trained. Differences f
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torch import nn
@@ -53,7 +53,6 @@ class ERQ(Method):
     images: Count = 1024
     init_images: Count = 32  # images that set the ranges of activations
     fractions: Fractions = (0.999, 0.9999, 0.99999)  # of activations
-    ranges: Literal["own", "token"] = "own"  # error that sets ranges per tensor; token: each in its own units
     weight_fractions: Fractions = (*WEIGHT_FRACTIONS, 1.0)
     coe: Number = 20000.0  # the ridge is a tenth of it for 1,024 images
     head_ridge: Number = 0.1  # of the activation step where a layer has one row an image, for 1,024 images
@@ -80,14 +79,13 @@ class ERQ(Method):
     def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""
         w, a = job.bits.weight, job.bits.activation
-        own, rows = PercentileMSE(self.fractions), PercentileMSE(self.weight_fractions)
-        tensor = replace(own, by_token=self.ranges == "token")
+        search, rows = PercentileMSE(self.fractions), PercentileMSE(self.weight_fractions)
         dual = dict.fromkeys(("qkv", "fc1"), spec(DualUniform, w, 0, rows)) if self.dual else {}
         return by_role({"default": spec(Uniform, w, 0, rows), **dual}, {
-            "default": spec(Uniform, a, None, tensor),
-            "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8, None, own),
-            "post_layernorm": spec(Uniform, a, -1, own, include_zero=False),
-            "post_softmax": spec(LogSqrt2, a, None, own, official_levels=self.official_levels),
+            "default": spec(Uniform, a, None, search),
+            "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8, None, search),
+            "post_layernorm": spec(Uniform, a, -1, search, include_zero=False),
+            "post_softmax": spec(LogSqrt2, a, None, search, official_levels=self.official_levels),
         })
 
     def reduce(self, layer: QuantLayer, gram: Gram | None, samples: int) -> None:
