@@ -4,9 +4,10 @@ https://arxiv.org/abs/2407.06794, code https://github.com/zysxmu/ERQ. RepQ-ViT's
 full-precision inputs, weights are changed in closed form against the error of quantized activations, and once more
 while they are rounded (`aiqvit.recon.ridge`). Nothing is trained. Differences from the authors' code:
 
-- Mean zero-points are rounded, Swin's reductions are reparameterized too, the log-sqrt2 quantizer has 2^b codes, not
-  2^b + 1 (`official_levels` gives theirs), and the image has 8 bits (`protocol=paper` leaves it in full precision).
-- One range a row for every weight; theirs has two in qkv and fc1, the TPAMI paper's dual uniform quantizer (`dual=on`).
+- The log-sqrt2 quantizer has 2^b codes, not 2^b + 1 (`official_levels` gives theirs), weights one range a row; theirs
+  have two in qkv and fc1, the TPAMI paper's dual uniform quantizer (`dual=on`); the image has 8 bits. `protocol=paper`
+  has all three as theirs.
+- Mean zero-points are rounded, and Swin's reductions are reparameterized too.
 - Gram matrices are summed up in place of activations kept on disk, Cholesky factors stand for inverses.
 - The ridge grows with the number of images: theirs is one number, chosen at 1,024.
 - Layers without a bias get one; theirs stop in a debugger. Grouped convolutions are rounded to nearest.
@@ -61,7 +62,7 @@ class ERQ(Method):
     refinement: Whole = 100  # moves a row and half; 0: rounding to nearest
     dual: bool = False  # two ranges a row for weights of qkv and fc1, as in the authors' code
     official_levels: bool = False
-    protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
+    protocol: Literal["unified", "paper"] = "unified"  # paper: image in float, dual, official_levels
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`."""
@@ -78,14 +79,14 @@ class ERQ(Method):
 
     def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""
-        w, a = job.bits.weight, job.bits.activation
+        w, a, paper = job.bits.weight, job.bits.activation, self.protocol == "paper"
         search, rows = PercentileMSE(self.fractions), PercentileMSE(self.weight_fractions)
-        dual = dict.fromkeys(("qkv", "fc1"), spec(DualUniform, w, 0, rows)) if self.dual else {}
+        dual = dict.fromkeys(("qkv", "fc1"), spec(DualUniform, w, 0, rows)) if self.dual or paper else {}
         return by_role({"default": spec(Uniform, w, 0, rows), **dual}, {
             "default": spec(Uniform, a, None, search),
-            "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8, None, search),
+            "image": spec(Float, 32) if paper else spec(Uniform, 8, None, search),
             "post_layernorm": spec(Uniform, a, -1, search, include_zero=False),
-            "post_softmax": spec(LogSqrt2, a, None, search, official_levels=self.official_levels),
+            "post_softmax": spec(LogSqrt2, a, None, search, official_levels=self.official_levels or paper),
         })
 
     def reduce(self, layer: QuantLayer, gram: Gram | None, samples: int) -> None:
