@@ -18,26 +18,31 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
+import torch
 from aiqvit.baselines.brecq import BY_PRODUCT, by_channel, by_head
 from torch import nn
 
-from aiqvit.bounds import Count, Number, Rate, Share, Tries, Whole
+from aiqvit.bounds import Count, Number, Part, Rate, Share, Tries, Whole
 from aiqvit.families.opening import open_model
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.card import sites
 from aiqvit.quant.observers import RangeAndZero, Shrink
 from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
-from aiqvit.recon.fisher import Fisher
 from aiqvit.recon.loop import Schedule
+from aiqvit.recon.mlp import relu_model
+from aiqvit.recon.mlp_training import MlpSchedule
 from aiqvit.recon.objective import Objective, objective
+from aiqvit.recon.objectives.diagonal import DiagonalFisher
 from aiqvit.recon.objectives.fima import FIMA
 from aiqvit.recon.objectives.least_squares import LeastSquares
+from aiqvit.recon.objectives.perturbation import Perturbation
 from aiqvit.recon.objectives.tail_aware import Features, Logits, head_layer
 from aiqvit.recon.rounded import RoundingRates, train_rounding
 from aiqvit.recon.straight import WeightRates, train_weights
+from aiqvit.recon.tail import End
 from aiqvit.recon.tokens import scales_by_token
 from aiqvit.recon.walk import UnitData, calibrate_ranges, gives_logits, is_head, reconstruct_model
 
@@ -54,10 +59,18 @@ class Blockwise(Method):
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
         "quick": {"images": 512, "batch": 8, "steps": 320, "rounding_rate": 0.2, "level_rate": 0.3, "penalty": 0.1,
-                  "weight_rate": 5e-4, "weight_level": 0.1, "head": False, "init_images": 64},
-        "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20},
+                  "weight_rate": 5e-4, "weight_level": 0.1, "head": False, "init_images": 64, "mlp_steps": 200,
+                  "mlp_rate": 1e-3, "regions": 100},
+        "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20,
+                  "mlp_steps": 3},
     }
-    grids: ClassVar[dict[str, tuple[str, ...]]] = {}
+    grids: ClassVar[dict[str, tuple[str, ...]]] = {
+        "losses": (*(f"objective={loss}" for loss in get_args(Loss)),
+                   *(f"base=ste,objective={loss},rotate=on,relu=on" for loss in get_args(Loss))),
+        "rewriting": tuple(f"base=ste,objective={loss},rotate={rotate},relu={relu}" for loss in ("mse", "glf")
+                           for rotate in ("off", "on") for relu in ("off", "on")),
+    }
+    only_in_grids: ClassVar[bool] = True
 
     images: Count = 1024
     batch: Count = 32
@@ -66,8 +79,14 @@ class Blockwise(Method):
     base: Base = "adaround_qdrop"
     refreshes: Count = 15  # of the Fisher matrix while a unit trains (fima)
     curvature_images: Whole = 0  # that gradients are taken of (fima, ls, aph); 0: all
+    relu: bool = False  # GELUs become ReLUs, whose MLPs are reconstructed first
+    mlp_loss: Literal["plain", "hessian"] = "plain"  # of MLP reconstruction
+    mlp_steps: Whole = 20000  # the same, a block
+    mlp_rate: Rate = 4e-5  # Adam on weights and biases of an MLP
+    mlp_quantile: Part = 0.99  # of the values above 0 behind GELU, at which the clamped term clamps
     tail_share: Share = 1.0  # of each batch, seen by the rest of the network (glf, logits)
     local: Number = 2.0  # weight of the local term beside that (glf, logits)
+    regions: Count = 1000  # an image, that are compared (glf on detectors)
     rounding_rate: Rate = 1e-3  # Adam on alpha (adaround_qdrop)
     weight_rate: Rate = 2e-5  # Adam on weights, biases and weight scales (ste)
     weight_level: Rate = 0.0  # of weight scales, in levels by which an end of the range moves; 0: weight_rate
@@ -97,6 +116,9 @@ class Blockwise(Method):
 
     def reconstructed(self, job: Job) -> nn.Module:
         """The quantized model, with the settings as they are."""
+        if self.relu:
+            relu_model(job, MlpSchedule(self.mlp_steps, self.batch, self.mlp_rate, self.mlp_quantile, self.mlp_loss,
+                                        self.memory_gb, self.curvature_images))
         goal = self.goal(job)
 
         def reconstruct_unit(data: UnitData) -> dict | None:
@@ -115,16 +137,30 @@ class Blockwise(Method):
     def goal(self, job: Job) -> Objective:
         """The objective of all units but the head."""
         if self.objective == "glf":
-            return Features(head_layer(open_model(job.model)), self.tail_share, self.local)
+            return Features(self.feature(job), self.tail_share, self.local)
         if self.objective == "logits":
-            return Logits(self.tail_share, self.local)
+            return Logits("", self.tail_share, self.local)
         if self.objective == "fisher":
-            return Fisher(job, damping=0.0)
+            return DiagonalFisher()
         if self.objective == "fima":
             return FIMA(self.steps, self.refreshes, self.curvature_images or None)
         if self.objective == "ls":
             return LeastSquares(self.curvature_images or None)
+        if self.objective == "aph":
+            return Perturbation(job.seed, self.curvature_images or None)
         return objective(self.objective)
+
+    @torch.no_grad()
+    def feature(self, job: Job) -> End:
+        """Where the feature of glf is: in front of the head, or what the task has features for.
+
+        Regions of detectors are found here, by the student as it is rewritten but not quantized: they stay.
+        """
+        if job.features is None:
+            return head_layer(open_model(job.model))
+        for batch in job.calibration:
+            job.forward(job.model, batch)
+        return lambda model, batch: job.features(model, batch, self.regions)
 
     def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""

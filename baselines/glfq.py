@@ -27,12 +27,15 @@ class GLFQ(Blockwise):
 
     title: ClassVar[str] = "GLF-Q"
     note: ClassVar[str] = "from the preprint's text; there is no official code."
+    fairness: ClassVar[str] = "nothing more by its text: one range a tensor everywhere; the image is not quantized"
     presets: ClassVar[dict[str, dict]] = {
         **Blockwise.presets, "quick": {**Blockwise.presets["quick"], "tail_share": 0.25}}
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
+    only_in_grids: ClassVar[bool] = False
 
     steps: Whole = 3000
     objective: Loss = "glf"
     base: Base = "ste"
     scale_rate: Rate = 2e-4
+    relu: bool = True
     rotate: bool = field(default=True, kw_only=True)

@@ -1,8 +1,8 @@
 """LS-ViT: the Hessian of each block by least squares over images (CVPR 2026), code https://github.com/hhh7748/LS-ViT.
 
 Known here from summaries: the loss is theirs (`aiqvit.recon.objectives.least_squares`), all else that of QDrop and of
-FIMA-Q's engine, on which their code is built by all evidence. Chosen, since not stated: temperature 20, no dropping while
-gradients are taken, the loss divided by its first value.
+FIMA-Q's engine, on which their code is built by all evidence. Chosen, since not stated: temperature 20, no dropping
+while gradients are taken, the loss divided by its first value.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class LSViT(Blockwise):
     note: ClassVar[str] = "reconstructed from summaries of the paper; its repository could not be read."
     fairness: ClassVar[str] = "says one range a tensor; its engine has one a head in attention products"
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
+    only_in_grids: ClassVar[bool] = False
 
     objective: Loss = "ls"
     base: Base = "adaround_qdrop"

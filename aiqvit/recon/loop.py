@@ -26,6 +26,7 @@ class Schedule:
     batch: int
     objective: Objective
     mix: float = 0.0  # share of input elements from the full-precision model, drawn anew each step (QDrop); 1: all
+    normalised: bool = True  # divide the loss by its first value, beside a penalty
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def reconstruct(
         loss = evaluate(data, sample(step), objective, schedule.mix)
         if not math.isfinite(value := loss.item()):
             raise Diverged(f"{data.name}: the loss is {value} at step {step} of {schedule.steps}")
-        scale = scale or max(value, 1e-12)
+        scale = scale or (max(value, 1e-12) / objective.starts_at if schedule.normalised else 1.0)
         optimizer.zero_grad(set_to_none=True)
         (loss / scale + penalty(step)).backward()
         optimizer.step()

@@ -14,48 +14,22 @@ perturbation map at the output, scaled to a mean square of 1 (hessian).
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from aiqvit.families.opening import open_model
 from aiqvit.interfaces import Job
 from aiqvit.quant.state import load_state, saved_state
 from aiqvit.recon.activations import ActivationStore
 from aiqvit.recon.capture import device_of
-from aiqvit.recon.loop import Group, Schedule, evaluate, reconstruct, uniform_sampler
-from aiqvit.recon.mlp_data import Calls, Mlp, captured, fitting, mlps_of, positive_quantile
-from aiqvit.recon.objective import Objective
-from aiqvit.recon.walk import UnitData
+from aiqvit.recon.mlp_data import Calls, Mlp, captured, fitting, mlps_of
+from aiqvit.recon.mlp_training import DirectAndClamped, MlpSchedule, train_mlp
+from aiqvit.recon.objectives.perturbation import PerturbationMap, perturbation_map
+from aiqvit.recon.tail import Tail
 from aiqvit.transforms.relu import left_alone, replace_gelu
-
-CHECKED = 64  # samples that say whether a loss rose
-
-
-@dataclass(frozen=True)
-class MlpSchedule:
-    """How feed-forward networks are trained: Adam, its rate decayed to 0 by a cosine."""
-
-    steps: int = 20000
-    batch: int = 32
-    rate: float = 4e-5
-    quantile: float = 0.99  # of the values above 0 behind GELU: u
-    weighting: Literal["plain", "hessian"] = "plain"
-    memory_gb: float = 4.0  # networks are captured together as long as their inputs and outputs fit
-
-
-class DirectAndClamped(Objective):
-    """The loss of MLP reconstruction; the network gives both forms of its output one behind the other."""
-
-    def errors(self, output: Tensor, target: Tensor, rows: Sequence[int]) -> Tensor:
-        """output (2 B, ...), target (B, ...) to (B, ...)."""
-        direct, clamped = output.chunk(2)
-        return (direct - target).square() + 2 * (clamped - target).square()
 
 
 def relu_model(job: Job, schedule: MlpSchedule) -> None:
@@ -77,28 +51,27 @@ def relu_model(job: Job, schedule: MlpSchedule) -> None:
     for group in fitting(job.teacher, rest, job.calibration, job.forward, int(schedule.memory_gb * 2**30)):
         store = ActivationStore(int(schedule.memory_gb * 2**30))
         calls = captured(job.teacher, group, job.calibration, job.forward, store)
-        work = [(job, mlp, parts, schedule, mlps.index(mlp)) for mlp, parts in zip(group, calls, strict=True)]
-        done = _side_by_side(_train, work, device_of(model))
+        work = []
+        for mlp, parts in zip(group, calls, strict=True):
+            draw = Generator().manual_seed(job.seed * 2**16 + mlps.index(mlp))
+            goal = DirectAndClamped(_importance(job, mlp, parts, schedule, draw))
+            work.append((job, mlp, parts, schedule, goal, draw))
+        done = _side_by_side(train_mlp, work, device_of(model))
         for mlp, entry in zip(group, job.progress(done, "MLP reconstruction", len(group)), strict=True):
-            job.log.append({"unit": _key(mlp), **entry})
-            job.checkpoint.save(_key(mlp), {"unit": saved_state(mlp.within(model)), "log": job.log[-1]})
-
-
-def _key(mlp: Mlp) -> str:
-    """Under which a network is logged and kept."""
-    return f"mlp:{mlp.end}"
+            job.log.append({"unit": mlp.name, **entry})
+            job.checkpoint.save(mlp.name, {"unit": saved_state(mlp.within(model)), "log": job.log[-1]})
 
 
 def _taken_over(job: Job, mlps: Sequence[Mlp]) -> int:
     """How many networks were finished before the run was killed; these are brought into their states."""
     for count, mlp in enumerate(mlps):
-        if (kept := job.checkpoint.load(_key(mlp))) is None:
+        if (kept := job.checkpoint.load(mlp.name)) is None:
             return count
         try:
             log = dict(kept["log"])
             load_state(mlp.within(job.model), kept["unit"])
         except Exception as error:  # whatever a state of another program makes them raise
-            job.checkpoint.refuse(_key(mlp), error)
+            job.checkpoint.refuse(mlp.name, error)
             return count
         job.log.append(log)
     return len(mlps)
@@ -116,34 +89,9 @@ def _side_by_side(work: Callable[..., dict], items: Sequence[tuple], device: tor
         torch.set_num_threads(threads)
 
 
-def _train(job: Job, mlp: Mlp, calls: Calls, schedule: MlpSchedule, index: int) -> dict:
-    """Train one network; if its loss rose, it is put back as it was, with the weights of the GELU network.
-
-    Returns the losses for the log.
-    """
-    began, unit = time.perf_counter(), mlp.within(job.model)
-    plan = Schedule(schedule.steps, schedule.batch, DirectAndClamped())
-    data = UnitData(_key(mlp), unit, calls[0], calls[0], calls[1])
-    limit = positive_quantile(job.teacher, mlp, calls[0], schedule.quantile)
-    parameters = [p for name in mlp.layers for p in job.model.get_submodule(name).parameters()]
-    draw = Generator().manual_seed(job.seed * 2**16 + index)
-    function = job.model.get_submodule(mlp.function)
-    hook = function.register_forward_hook(lambda _, __, y: torch.cat((y, y.clamp(max=limit))))
-    try:
-        before, saved = _loss(data, plan), saved_state(unit)
-        reconstruct(data, [Group(tuple(parameters), schedule.rate)], plan,
-                    uniform_sampler(torch.arange(len(calls[0])), plan.batch, draw))
-        after = _loss(data, plan)
-    finally:
-        hook.remove()
-    if not after <= before:
-        unit.load_state_dict(saved)
-    return {"loss_before": before, "loss_after": after, "kept": after <= before,
-            "seconds": round(time.perf_counter() - began, 2)}
-
-
-@torch.no_grad()
-def _loss(data: UnitData, plan: Schedule) -> float:
-    """The loss on the first samples."""
-    parts = torch.arange(min(len(data.inputs), CHECKED)).split(plan.batch)
-    return sum(len(rows) * evaluate(data, rows.tolist(), plan.objective).item() for rows in parts) / sum(map(len, parts))
+def _importance(job: Job, mlp: Mlp, calls: Calls, schedule: MlpSchedule, draw: Generator) -> PerturbationMap | None:
+    """The perturbation map at the output of a network of the teacher, scaled; None where the loss is plain."""
+    if schedule.weighting == "plain":
+        return None
+    tail = Tail(job.teacher, (mlp.end,), mlp.end, job.calibration, job.forward)
+    return perturbation_map(tail, calls[1], draw, schedule.images or None, device_of(job.teacher)).scaled()

@@ -27,6 +27,11 @@ class Mlp:
     function: str  # the GELU, or the ReLU in its place
     layers: tuple[str, ...]  # that are trained
 
+    @property
+    def name(self) -> str:
+        """Under which it is logged and kept."""
+        return f"mlp:{self.end}"
+
     def within(self, model: nn.Module) -> nn.Module:
         """It as one module, whose parameters are the model's."""
         start, end = model.get_submodule(self.start), model.get_submodule(self.end)

@@ -33,14 +33,14 @@ def scales_by_token(data: UnitData) -> None:
 
 
 def _repeat(quantizer: Uniform, _: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-    """Scales (1,) to (N, 1) in front of a Linear, (H, 1, 1) or (1,) to (H, N, 1) of a product, (H, 1, D) of values."""
+    """Scales (1,) to (N, 1) in front of a Linear, to (1, H, N, 1) of a product, (1, H, 1, D) of values."""
     x = args[0]
     heads = quantizer.role in ("query", "key", "value", "post_softmax")
     if x.dim() != (4 if heads else 3):
         return
-    shape = x.shape[-2], 1
+    shape = (x.shape[-2], 1)
     if heads:
-        shape = (x.shape[1], *((1, x.shape[-1]) if quantizer.role == "value" else shape))
+        shape = (1, x.shape[1], *((1, x.shape[-1]) if quantizer.role == "value" else shape))
     quantizer.scale.data = quantizer.scale.expand(shape).clone()
     quantizer.axis = TOKEN
     quantizer.note = "a head and channel" if quantizer.role == "value" else ""

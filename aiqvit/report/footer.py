@@ -49,7 +49,8 @@ def of_records(table: Layout, part: Comparable, found: Mapping[Key, Sequence[Rec
     if not table.compares and (own := methods.get("aiqvit", NOTHING)).note:
         notes.append(f"{own.title}: {own.note}")
     notes += [*marking.notes(done), *table.remarks, *conditions(part, done), *_scope(table, part, done, found)]
-    notes += of_fairness(done, methods) + scheme_differences(done) + of_data(done) + of_inputs(done) + unequal(found)
+    notes += of_fairness(done, methods) + of_rewriting(done) + scheme_differences(done)
+    notes += of_data(done) + of_inputs(done) + unequal(found)
     notes += of_failures(records)
     others = [r for group in found.values() for r in group if r["id"] not in used and "beside" not in r]
     if others and table.compares:
@@ -74,6 +75,15 @@ def fairness(shown: Iterable[tuple[str, str, str]]) -> list[str]:
     said = {"paper": "protocol paper has it here, too", "unified": "protocol unified only where a setting says so"}
     return list(dict.fromkeys(f"fairness: {title}: the authors' code has {text}; {said.get(protocol, said['unified'])}"
                               for title, text, protocol in shown if text))
+
+
+def of_rewriting(done: Iterable[Record]) -> list[str]:
+    """What was rewritten of models before they were quantized, what was not and why."""
+    alike: dict[str, dict[str, None]] = {}
+    for record in done:
+        if said := "; ".join(record.get("rewritten", ())):
+            alike.setdefault(said, {})[f"{record['spec']['model']} {record['label']}"] = None
+    return [f"before quantization: {', '.join(runs)}: {said}" for said, runs in alike.items()]
 
 
 def conditions(part: Comparable, done: Sequence[Record]) -> list[str]:

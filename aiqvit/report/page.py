@@ -93,9 +93,10 @@ def _amount(value: float, deviation: float, form: str) -> str:
 
 def _cards(done: Sequence[Record]) -> list[dict[str, Any]]:
     """One scheme card a method and bit width."""
-    cards = {f"{r['label']} {r['spec']['bits']}": r["scheme"] for r in done if r["scheme"]}
-    return [{"title": title, "header": CARD, "rows": [[row.get(name, "") for name in CARD] for row in rows]}
-            for title, rows in sorted(cards.items())]
+    cards = {f"{r['label']} {r['spec']['bits']}": r for r in done if r["scheme"]}
+    return [{"title": title, "said": record.get("rewritten", ()), "header": CARD,
+             "rows": [[row.get(name, "") for name in CARD] for row in record["scheme"]]}
+            for title, record in sorted(cards.items())]
 
 
 def _run(record: Record) -> dict[str, Any]:

@@ -125,7 +125,8 @@ def _notes(runs: Sequence[Run], records: Mapping[str, Record]) -> list[str]:
         if skipped := record["data"].get("skipped"):
             why = f" ({record['data']['why']})" if record["data"].get("why") else ""
             notes.append(f"skipped {len(skipped)} broken image files: {', '.join(skipped[:5])}{why}")
-    return _once([*notes, *footer.of_failures(found), *footer.of_data(found), *footer.of_inputs(found),
+    return _once([*notes, *footer.of_rewriting(r for r in found if r["status"] == "done"),
+                  *footer.of_failures(found), *footer.of_data(found), *footer.of_inputs(found),
                   *mark_notes(found)])
 
 

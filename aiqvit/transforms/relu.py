@@ -14,6 +14,10 @@ from torch import nn
 from aiqvit.quant.anatomy import activations, described, layer_roles, under
 
 
+class ReLU(nn.ReLU):
+    """A ReLU where the network had a GELU."""
+
+
 def gelus(model: nn.Module) -> Iterator[tuple[str, str]]:
     """Every layer of an open model with a GELU right in front of it, with the module of that GELU, by their names."""
     for prefix, _, anatomy in described(model):
@@ -26,7 +30,7 @@ def replace_gelu(model: nn.Module) -> list[str]:
     """Put a ReLU in the place of every GELU that `gelus` finds, in an open model; returns the names of these layers."""
     found = dict(gelus(model))
     for name in found.values():
-        model.set_submodule(name, nn.ReLU())
+        model.set_submodule(name, ReLU())
     for prefix, module, anatomy in described(model):
         module.anatomy = replace(anatomy, activations={
             layer: "relu" if under(prefix, layer) in found else kind for layer, kind in anatomy.activations.items()})

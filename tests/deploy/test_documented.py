@@ -78,6 +78,17 @@ def sqrt2(q, t, o, b):
     return np.where(q >= 2**b - 1 + o["official_levels"], F(0), np.exp2(-q / 2) * t["scale"])
 
 
+def adaptive(q, t, o, b):
+    k, most = q * t["numerator"], 2 ** (b + 1) - 2
+    y = np.round(np.exp2(-(k % 37) / 37) * most) / most * np.exp2(-np.floor(k / 37)) * t["scale"]
+    return np.where(q >= 2**b - 1 + o["official_levels"], F(0), y) - F(o["shifted"] * 0.16997124)
+
+
+def adaptive_code(x, t, o, b):
+    v = np.clip((x + F(o["shifted"] * 0.16997124)) * (1 / t["scale"]), F(1e-15), F(1))
+    return np.round(np.log2(v) * (-37 / t["numerator"]))
+
+
 FORMULAS = {  # format -> value of a code, code of a value, as the page says; options
     "Uniform": (uniform, uniform_code, [{"symmetric": False}, {"symmetric": True}]),
     "Signed": (uniform, uniform_code, [{"unsigned": True}, {"unsigned": False}]),
@@ -87,6 +98,8 @@ FORMULAS = {  # format -> value of a code, code of a value, as the page says; op
     "ShiftUniformLog2": (lambda q, t, o, b: np.exp2(np.round(-(q * t["step"] + t["low"]))) - t["shift"],
                          lambda x, t, o, b: np.round((-np.log2(x + t["shift"]) - t["low"]) / t["step"]),
                          [{"official_levels": False}, {"official_levels": True}]),
+    "AdaptiveLog": (adaptive, adaptive_code, [{"shifted": s, "official_levels": o} for s in (False, True)
+                                              for o in (False, True)]),
     "TwinSoftmax": (twin_softmax, twin_softmax_code, [{"official_sum": False}, {"official_sum": True}]),
     "TwinGelu": (twin_gelu, twin_gelu_code, [{}]),
 }

@@ -10,8 +10,11 @@ from torch.nn import functional as F
 from aiqvit.families.opening import open_model
 from aiqvit.interfaces import Bits, Checkpoint, Job
 from aiqvit.recon.activations import Activations, ActivationStore
-from aiqvit.recon.mlp import DirectAndClamped, MlpSchedule, relu_model
+from aiqvit.recon.mlp import MlpSchedule, relu_model
 from aiqvit.recon.mlp_data import captured, fitting, mlps_of, positive_quantile
+from aiqvit.recon.mlp_training import DirectAndClamped
+from aiqvit.recon.objectives.perturbation import PerturbationMap, perturbation_map
+from aiqvit.recon.tail import Tail
 from tests.families.networks import build
 from tests.models import images, tiny, tiny_points
 
@@ -93,6 +96,9 @@ def test_loss_is_that_of_the_paper():
     errors = DirectAndClamped().errors(torch.cat((direct, clamped)), target, [0, 1, 2])
     assert errors.shape == target.shape
     torch.testing.assert_close(errors.mean(), F.mse_loss(direct, target) + 2 * F.mse_loss(clamped, target))
+    h = torch.rand(5, 6)
+    weighted = DirectAndClamped(PerturbationMap({h.shape: h})).errors(torch.cat((direct, clamped)), target, [0, 1, 2])
+    torch.testing.assert_close(weighted, h * errors)
 
 
 def test_logged_losses_are_of_the_relu_network_and_its_clamped_form():
@@ -101,12 +107,18 @@ def test_logged_losses_are_of_the_relu_network_and_its_clamped_form():
     (mlp, *_), store = mlps_of(job.teacher), ActivationStore(2**30)
     (inputs, outputs), *_ = captured(job.teacher, [mlp], job.calibration, job.forward, store)
     limit = positive_quantile(job.teacher, mlp, inputs, 0.9)
+    weighted = job_of()
+    relu_model(weighted, MlpSchedule(steps=0, quantile=0.9, weighting="hessian"))
+    tail = Tail(job.teacher, (mlp.end,), mlp.end, job.calibration, job.forward)
+    h = perturbation_map(tail, outputs, torch.Generator().manual_seed(0)).scaled().maps[(17, 24)]
     x, t = (torch.cat([batch[0] for batch in part.batches]) for part in (inputs, outputs))
     with torch.no_grad():
         torch.testing.assert_close(mlp.within(job.teacher)(x), t)
         fc1, fc2 = (job.model.get_submodule(name) for name in mlp.layers)
         hidden = fc1(x).relu()
-        expected = F.mse_loss(fc2(hidden), t) + 2 * F.mse_loss(fc2(hidden.clamp(max=limit)), t)
+        errors = (fc2(hidden) - t).square() + 2 * (fc2(hidden.clamp(max=limit)) - t).square()
+        expected = errors.mean()
+    assert weighted.log[0]["loss_before"] == pytest.approx((errors * h).mean().item(), rel=1e-5)
     assert job.log[0]["loss_before"] == job.log[0]["loss_after"] == pytest.approx(expected.item(), rel=1e-5)
     assert (hidden > limit).any()
 
@@ -135,10 +147,11 @@ def test_networks_are_captured_together_as_far_as_memory_goes():
 
 @pytest.mark.parametrize("last", [1, 2, 3])
 def test_killed_after_any_network_the_numbers_are_the_same(last):
-    expected, files = rewritten("swin"), {}
+    schedule, files = MlpSchedule(steps=5, batch=4, rate=1e-3, weighting="hessian"), {}
+    expected = rewritten("swin", schedule)
     with pytest.raises(Killed):
-        rewritten("swin", checkpoint=Kept(files, last))
-    assert len(files) == last and same(expected, rewritten("swin", checkpoint=Kept(files)))
+        rewritten("swin", schedule, checkpoint=Kept(files, last))
+    assert len(files) == last and same(expected, rewritten("swin", schedule, checkpoint=Kept(files)))
     assert list(files) == [entry["unit"] for entry in expected[1]]
 
 

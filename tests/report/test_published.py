@@ -13,7 +13,7 @@ from tests.report.test_tables import make, table, texts
 BITS = ("3/3", "4/4", "6/6")
 IMAGENET = ("deit_tiny", "deit_small", "deit_base", "vit_small", "vit_base", "swin_small", "swin_base")
 DETECTORS = ("mask_rcnn_swin_t", "mask_rcnn_swin_s", "cascade_mask_rcnn_swin_t", "cascade_mask_rcnn_swin_s")
-NOT_YET = {"pdquant", "erq", "adalog", "aphqvit", "fimaq", "lsvit", "glfq", "dopqvit", "igqvit", "oasq", "uqvit",
+NOT_YET = {"pdquant", "erq", "aphqvit", "fimaq", "lsvit", "glfq", "dopqvit", "igqvit", "oasq", "uqvit",
            "pfcr"}
 
 

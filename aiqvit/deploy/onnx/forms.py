@@ -18,6 +18,7 @@ from torch import Tensor
 from aiqvit.deploy.onnx.ops import BYTE, beyond, qdq
 from aiqvit.interfaces import UserError
 from aiqvit.quant.quantizers import (
+    AdaptiveLog,
     DynamicFocusing,
     Float,
     Half,
@@ -30,6 +31,7 @@ from aiqvit.quant.quantizers import (
     TwinSoftmax,
     Uniform,
 )
+from aiqvit.quant.quantizers.adaptive_log import DENOMINATOR, SMALLEST
 from aiqvit.quant.quantizers.twin import GELU_MINIMUM
 
 LN2 = math.log(2)
@@ -128,6 +130,20 @@ def _shift_log(q: ShiftUniformLog2) -> Form:
     return Form(terms, constant=-shift, reason=f"{q.kind} codes")
 
 
+def _adaptive_log(q: AdaptiveLog) -> Form:
+    """s T[c] - shift: bytes 255 - c of ln((x + shift) / s), then a look-up; the shift goes into the bias behind."""
+    _fits(q, q.levels)
+    scale, shift, step = q.scale.item(), q.shift, LN2 * q.numerator.item() / DENOMINATOR
+    table = q.values().detach().flip(0)  # of the codes from the last one
+
+    def terms(x: Tensor) -> list[Tensor]:
+        ratio = ((x + shift if shift else x) * (1.0 / scale)).clamp(SMALLEST, 1.0)
+        codes = qdq(ratio.log(), step, BYTE, BYTE + 1 - q.levels, BYTE, 1.0)  # - c
+        return [table.to(x.device)[codes.to(torch.int64) + (q.levels - 1)]]
+
+    return Form(terms, constant=-shift / scale, gain=scale, reason=f"{q.kind} codes")
+
+
 def _twin_softmax(q: TwinSoftmax) -> Form:
     """One tensor of the values below the border, one of those above.
 
@@ -159,6 +175,7 @@ def _fits(q: Quantizer, levels: int) -> None:
 
 
 FORMS: dict[type[Quantizer], Callable[..., Form]] = {
-    Uniform: _uniform, Signed: _uniform, Float: _full, Half: _half, DynamicFocusing: _focusing, LogSqrt2: _log,
-    Log2: _log, ShiftUniformLog2: _shift_log, TwinSoftmax: _twin_softmax, TwinGelu: _twin_gelu,
+    AdaptiveLog: _adaptive_log, Uniform: _uniform, Signed: _uniform, Float: _full, Half: _half,
+    DynamicFocusing: _focusing, LogSqrt2: _log, Log2: _log, ShiftUniformLog2: _shift_log, TwinSoftmax: _twin_softmax,
+    TwinGelu: _twin_gelu,
 }

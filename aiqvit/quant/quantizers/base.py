@@ -90,19 +90,19 @@ class Quantizer(nn.Module):
             x, *shares = (thinned(t, look.elements) for t in (x, *shares))
         if shares:
             measure = shares[0].mul
-        groups = self._grouped(x)
+        groups = self.grouped(x)
         target = None if measure is None else measure(x)
 
         def attempt(low: Tensor, high: Tensor) -> Tensor:
-            self.set_range(self._broadcast(low, x), self._broadcast(high, x))
+            self.set_range(self.broadcast(low, x), self.broadcast(high, x))
             return self.fake(x)
 
         def error(y: Tensor) -> Tensor:
-            off = self._grouped(y).sub(groups) if measure is None else self._grouped(measure(y) - target)
+            off = self.grouped(y).sub(groups) if measure is None else self.grouped(measure(y) - target)
             return (off.square_() if look.power == 2 else off.abs_().pow_(look.power)).mean(1)
 
         low, high = best_range(groups, look.ranges(groups, self.bits), attempt, error)
-        self.set_range(self._broadcast(low, x), self._broadcast(high, x))
+        self.set_range(self.broadcast(low, x), self.broadcast(high, x))
 
     def set_range(self, low: Tensor, high: Tensor) -> None:
         """Take the range [low, high], shaped to broadcast against the tensor."""
@@ -159,10 +159,12 @@ class Quantizer(nn.Module):
                 tensor.data = tensor.new_empty(new.shape)
         super()._load_from_state_dict(state, prefix, *rest)
 
-    def _grouped(self, x: Tensor) -> Tensor:  # (G, n): one row for all that shares parameters
+    def grouped(self, x: Tensor) -> Tensor:
+        """The tensor as (G, n): one row for all that shares parameters."""
         return x.reshape(1, -1) if self.axis is None else x.movedim(self.axis, 0).flatten(1)
 
-    def _broadcast(self, values: Tensor, x: Tensor) -> Tensor:  # (G,) to the shape that broadcasts against x
+    def broadcast(self, values: Tensor, x: Tensor) -> Tensor:
+        """Values (G,) in the shape that broadcasts against `x`."""
         if self.axis is None:
             return values
         shape = [1] * x.dim()

@@ -31,6 +31,8 @@ RIDGE = 1e-6  # times the mean of the diagonal: rows of mean |z_q - z| are nearl
 class FIMA(Objective):
     """The two normalised terms, one sum a sample; the first mini-batch behind a refresh has 2."""
 
+    starts_at = 2.0
+
     def __init__(self, steps: int, refreshes: int = 15, images: int | None = None, exact: bool = False) -> None:
         """Refresh every floor(`steps` / `refreshes`) steps from step 0 on, from the first `images` (None: all).
 

@@ -26,13 +26,18 @@ class OutputGradients:
     """
 
     def __init__(self, data: UnitData, images: int | None = None, batch: int = 16) -> None:
-        """Look at the first `images` calibration images (None: all), `batch` at once; of each shape at least at one."""
+        """Look at the first `images` calibration images (None: all); of each shape at least at one.
+
+        At once at `batch`, or fewer where the calibration set comes in smaller batches.
+        """
         self.data = data
-        self.groups = data.fp_inputs.stackable(range(len(data.fp_inputs)))
+        count = len(data.fp_inputs)
+        self.groups = data.fp_inputs.stackable(range(count))
         self.group_of = {row: group for group, rows in enumerate(self.groups) for row in rows}
-        share = min((images or len(data.fp_inputs)) / len(data.fp_inputs), 1.0)
-        self.batches = [chosen[i : i + batch] for rows in self.groups
-                        for chosen in [rows[: math.ceil(share * len(rows))]] for i in range(0, len(chosen), batch)]
+        wanted = min(images or count, count)
+        chosen = [rows[: math.ceil(wanted * len(rows) / count)] for rows in self.groups]
+        batch = min(batch, max(map(data.fp_inputs.size, range(len(data.fp_inputs.batches)))))
+        self.batches = [rows[i : i + batch] for rows in chosen for i in range(0, len(rows), batch)]
         self.references: list[list[Tensor]] = []  # of each batch
 
     def passes(self, dropping: bool = False) -> Iterator[tuple[int, Tensor, Tensor]]:

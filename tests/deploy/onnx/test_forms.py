@@ -41,6 +41,8 @@ CASES = {
     "focusing, intzp": (partial(q.DynamicFocusing, decoding="intzp"), softmax),
     "focusing, zero_low": (partial(q.DynamicFocusing, decoding="zero_low"), softmax),
     "shift-log": (q.ShiftUniformLog2, softmax),
+    "adaptive log": (q.AdaptiveLog, softmax),
+    "adaptive log of GELU": (partial(q.AdaptiveLog, shifted=True), nn.functional.gelu),
     "twin softmax": (q.TwinSoftmax, softmax),
     "twin GELU": (q.TwinGelu, nn.functional.gelu),
     "float32": (q.Float, symmetric),
@@ -105,6 +107,7 @@ def test_every_format_has_a_case_or_is_refused():
     (q.TwinSoftmax(8, official_sum=True), "official_sum"),
     (q.LogSqrt2(8, official_levels=True), "257 codes"),
     (q.ShiftUniformLog2(8, official_levels=True), "257 codes"),
+    (q.AdaptiveLog(8, official_levels=True), "257 codes"),
 ])
 def test_what_has_no_form_is_refused_by_its_site(quantizer, why):
     quantizer.site = Site("blocks.3.attn.av.left_quantizer")
@@ -112,7 +115,7 @@ def test_what_has_no_form_is_refused_by_its_site(quantizer, why):
         form_of(quantizer)
 
 
-@pytest.mark.parametrize("make", [q.LogSqrt2, q.ShiftUniformLog2])
+@pytest.mark.parametrize("make", [q.LogSqrt2, q.ShiftUniformLog2, q.AdaptiveLog])
 def test_one_code_more_is_fine_where_it_fits_into_a_byte(make):
     quantizer = make(7, official_levels=True)
     x = softmax(tensor())

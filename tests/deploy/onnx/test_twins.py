@@ -21,8 +21,8 @@ FAR = {"observer": MinMax(), "include_zero": False}
 LEFT = {"uniform": q.Uniform, "log": q.LogSqrt2, "affine": q.DynamicFocusing,
         "intzp": partial(q.DynamicFocusing, decoding="intzp"),
         "zero_low": partial(q.DynamicFocusing, decoding="zero_low"), "shift_log": q.ShiftUniformLog2,
-        "twin": q.TwinSoftmax}
-MATMULS = {"zero_low": 2, "twin": 2, "log": 0, "shift_log": 0}  # integer ones, one where nothing is said
+        "adaptive_log": q.AdaptiveLog, "twin": q.TwinSoftmax}
+MATMULS = {"zero_low": 2, "twin": 2, "log": 0, "shift_log": 0, "adaptive_log": 0}  # integer ones; else one
 
 
 @cache
@@ -118,7 +118,7 @@ def test_products_run_on_the_kernels_announced(product_file):
     expected = 2 * sum(MATMULS.get(name, 1) for name in LEFT)
     found = kernels(product_file.path)
     assert product_file.matmuls == sum(found[kind] for kind in INTEGER) == expected
-    assert found["MatMul"] + found["FusedMatMul"] == 5  # log and shift-log twice each, half once
+    assert found["MatMul"] + found["FusedMatMul"] == 7  # each kind of log twice, half once
 
 
 def test_a_layer_that_is_still_trained_is_refused(tmp_path):
