@@ -12,6 +12,7 @@ from aiqvit.harness.identity.spec import version_text
 from aiqvit.harness.launch.options import MethodSpec
 from aiqvit.interfaces import Task, UserError
 from aiqvit.registry import METHODS, TASKS
+from aiqvit.report.records import About
 
 
 class Registered:
@@ -21,13 +22,14 @@ class Registered:
         self._sources: dict[tuple[str, str], str] = {}
 
     @cached_property
-    def methods(self) -> dict[str, tuple[str, str]]:
-        """Registered name -> (title, note) in display order."""
-        return {name: (METHODS.get(name).title, METHODS.get(name).note) for name in METHODS.usable("all")}
+    def methods(self) -> dict[str, About]:
+        """Registered name -> what the method says of itself, in display order."""
+        found = {name: METHODS.get(name) for name in METHODS.usable("all")}
+        return {name: About(method.title, method.note, method.fairness) for name, method in found.items()}
 
     def title(self, method: str) -> str:
         """See `Catalogue`."""
-        return self.methods.get(method, (method, ""))[0]
+        return self.methods.get(method, About(method)).title
 
     def source(self, method: str, task: str) -> str:
         """See `Catalogue`; `task` is a label, `imagenet-mini` of the task `imagenet`."""

@@ -129,10 +129,11 @@ def _run(grid: Plan, store: Store, request: Request) -> dict[str, Record]:
 
 
 def _card(record: Record) -> str:
-    """What of the model is quantized, and how: the coverage, where it was counted, and a line for sites alike."""
+    """What was rewritten, what of the model is quantized (where it was counted), and how: a line for sites alike."""
     from aiqvit.quant.card import format_card
 
-    return "\n".join(filter(None, [marks.coverage(record), format_card(record["scheme"])]))
+    said = [f"  {sentence}" for sentence in record.get("rewritten", ())]
+    return "\n".join(filter(None, [*said, marks.coverage(record), format_card(record["scheme"])]))
 
 
 def _name(run: Run) -> str:

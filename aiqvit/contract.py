@@ -11,7 +11,7 @@ from aiqvit.interfaces import Method, Task, UserError
 from aiqvit.plugins import reason
 from aiqvit.settings import kinds
 
-LONGEST = 500  # characters of a title or a note
+LONGEST = 500  # characters of a title, a note and the like
 
 
 def fault(cls: Any, base: type, examine: Callable[[Any], str]) -> str:
@@ -40,6 +40,7 @@ def method_fault(cls: type[Method]) -> str:
         ("title", _text(cls.title) and cls.title.strip() and not set(cls.title) & set("[]^"),
          "printable text without brackets"),
         ("note", _text(cls.note), "printable text"),
+        ("fairness", _text(cls.fairness), "printable text"),
         ("version", type(cls.version) is int, "a whole number"),
         ("images", type(own.get("images")) is int and own["images"] >= 0, "a field, a whole number of at least 0"),
         ("presets", _table(cls.presets) and all(isinstance(p, dict) and p.keys() <= own.keys() for p in

@@ -17,7 +17,7 @@ from aiqvit.samples import Batch, joined
 from aiqvit.task import DataIdentity, Subject, Task
 
 if TYPE_CHECKING:  # listing names and printing help must not import torch
-    from torch import Generator, nn
+    from torch import Generator, Tensor, nn
 
 __all__ = ["Batch", "Bits", "Checkpoint", "Coverage", "DataIdentity", "Diverged", "Job", "Labelled", "Method",
            "NotHere", "Outcomes", "Subject", "Task", "UserError"]
@@ -94,6 +94,7 @@ class Job:
     seed: int = 0
     bit_rules: Mapping[str, str] = field(default_factory=dict)  # go over the method's bits (`aiqvit.quant.policy`)
     forward: Callable[[nn.Module, Batch], Any] = lambda model, batch: model(batch)
+    features: Callable[[nn.Module, Batch, int], Sequence[Tensor]] | None = None  # see `Task.features`
     join: Callable[[Sequence[Batch], int], Batch] = joined  # some samples as one batch (see `Task.join`)
     progress: Callable[..., Iterable] = _plain  # progress(items, description, total=None): wraps a loop in a bar
     log: list[dict] = field(default_factory=list)  # one entry a unit; stored in the run's record
@@ -130,8 +131,10 @@ class Method:
 
     title: ClassVar[str]
     note: ClassVar[str] = ""  # printed under every table, for example "reimplementation, unverified"
+    fairness: ClassVar[str] = ""  # printed there: what the authors' code has and `unified` has not, "a scale a token"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
+    only_in_grids: ClassVar[bool] = False  # not among `--method all`
     version: ClassVar[int] = 1  # raise it when the numbers change; tests/reference.csv catches who forgets
     images: int = field(init=False)  # a subclass says how many
     rotate: bool = field(default=False, kw_only=True)  # residual stream and heads by Hadamard matrices, before all else

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # listing names and printing help must not import torch
 
     import numpy as np
     from PIL.Image import Image
-    from torch import nn
+    from torch import Tensor, nn
 
     from aiqvit.evaluation import Teacher
 
@@ -190,6 +190,10 @@ class Task(ABC):
     def forward(self, model: nn.Module, batch: Batch) -> Any:
         """One forward pass on one calibration batch."""
         return model(batch)
+
+    # What GLF-Q compares behind a unit, tensors whose first dimension goes through the samples in order, for example
+    # features(model, batch, regions): at most so many `regions` an image. None: what the head gets.
+    features: Callable[[nn.Module, Batch, int], Sequence[Tensor]] | None = None
 
     def join(self, batches: Sequence[Batch], count: int) -> Batch:
         """Some of the first `count` samples as one batch: all of them, unless samples differ in size."""

@@ -9,6 +9,13 @@ METHODS: dict[str, str] = {
     "apqvit": "aiqvit.baselines.apqvit:APQViT",
     "repqvit": "aiqvit.baselines.repqvit:RepQViT",
     "isvit": "aiqvit.baselines.isvit:ISViT",
+    "erq": "aiqvit.baselines.erq:ERQ",
+    "gptaq": "aiqvit.baselines.gptaq:GPTAQ",
     "adalog": "aiqvit.baselines.adalog:AdaLog",
+    "aphqvit": "aiqvit.baselines.aphqvit:APHQViT",
+    "fimaq": "aiqvit.baselines.fimaq:FIMAQ",
+    "lsvit": "aiqvit.baselines.lsvit:LSViT",
+    "glfq": "aiqvit.baselines.glfq:GLFQ",
+    "blockwise": "aiqvit.baselines.blockwise:Blockwise",
     "aiqvit": "aiqvit.method:AIQViT",
 }

@@ -34,6 +34,7 @@ class Coco(Task):
 
     name = "coco"
     metrics = ("box_ap", "mask_ap")  # `score` also gives both with _50, _75, _s, _m, _l
+    version = 2
     draws = 100  # enough for a standard deviation; a draw of 5,000 images with 36 detections each takes 0.2 s
     digits = 1  # as COCO's tools print them
     headlines = 2
@@ -141,6 +142,12 @@ class Coco(Task):
         from aiqvit.tasks.detection.forward import raw_outputs
 
         return raw_outputs(model, batch)
+
+    def features(self, model: nn.Module, batch: list[dict], regions: int) -> list[Tensor]:
+        """See `Task`: what the predictors of box and mask heads get, of at most so many regions an image."""
+        from aiqvit.tasks.detection.forward import roi_features
+
+        return roi_features(model, batch, regions)
 
     def deployable(self, model: nn.Module, batch: list[dict]) -> tuple[nn.Module, Tensor]:
         """Backbone and neck, for pictures of the size that these have: see `aiqvit.tasks.detection.forward`."""

@@ -25,6 +25,7 @@ from aiqvit.quant import state as states
 from aiqvit.quant.card import scheme_card, sites
 from aiqvit.quant.coverage import coverage
 from aiqvit.quant.quantizers import Float
+from aiqvit.recon import rewriting
 from aiqvit.registry import METHODS
 
 BITS = ("3/3", "4/6")
@@ -66,7 +67,7 @@ def fresh(method: str, model: str, bits: str) -> torch.nn.Module:
     units = [name for name in UNITS[model in POINT_TASKS] if name in modules]
     job = Job(copy.deepcopy(trained(model)), units, list(data(model).split(4)), Bits.parse(bits),
               bit_rules=choice.bit_rules)
-    return choice.build("smoke").quantize(job)
+    return rewriting.quantized(choice.build("smoke"), job)
 
 
 @cache

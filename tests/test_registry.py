@@ -20,8 +20,8 @@ def fresh(table=None, **more):
 
 
 def test_built_in_names_in_display_order():
-    assert METHODS.names() == ["fp32", "minmax", "brecq", "qdrop", "ptq4vit", "apqvit", "repqvit", "isvit", "adalog",
-                               "aiqvit"]
+    assert METHODS.names() == ["fp32", "minmax", "brecq", "qdrop", "ptq4vit", "apqvit", "repqvit", "isvit", "erq",
+                               "gptaq", "adalog", "aphqvit", "fimaq", "lsvit", "glfq", "blockwise", "aiqvit"]
     assert "imagenet" in TASKS.names()
 
 

@@ -74,11 +74,12 @@ def quantize(model: nn.Module, data: Data, method: str = "aiqvit", bits: str = "
     job = Job(net, units, given, widths, seed, rules, progress=bar if progress else Job.progress)
     done = quantized(built, job)
     found = coverage(done, lambda net: net(given[0][:1]))
-    info = Info(method=choice.name, title=label(built.title, choice.changed, {}), note=built.note, bits=str(widths),
-                preset=preset, seed=seed, settings=_settings(built, rules), samples=sum(map(samples_in, given)),
-                shape=tuple(given[0].shape[1:]), model=type(model).__name__, recipe=recipe,
-                roles=roles, network=fingerprint(model), weights=source, size=size, coverage=asdict(found),
-                versions=versions())
+    title = label(built.title, choice.changed, choice.defaults(preset))
+    info = Info(method=choice.name, title=title, note=built.note, bits=str(widths), preset=preset, seed=seed,
+                settings=_settings(built, rules), rewritten=job.rewritten,
+                samples=sum(map(samples_in, given)), shape=tuple(given[0].shape[1:]), model=type(model).__name__,
+                recipe=recipe, roles=roles, network=fingerprint(model), weights=source, size=size,
+                coverage=asdict(found), versions=versions())
     return attach(done.to(home), info)
 
 

@@ -27,7 +27,7 @@ def card(model: nn.Module) -> str:
     """
     info = info_of(model)
     made = f"{info.title}, {info.bits} bits, seed {info.seed}, preset {info.preset}"
-    lines = [f"{made}, calibrated on {info.samples} samples", info.note, str(info.covered or "")]
+    lines = [f"{made}, calibrated on {info.samples} samples", info.note, *info.rewritten, str(info.covered or "")]
     return terminal("\n  ".join(filter(None, map(line, lines))) + f"\n{format_card(scheme_card(model))}")
 
 

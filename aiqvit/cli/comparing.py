@@ -32,6 +32,7 @@ def heading(ours: Cell, theirs: Cell) -> Iterator[str]:
             facts += [spec["bits"], spec["preset"], f"seed{'s' if len(cell.runs) > 1 else ''} {seeds}"]
         yield f"{name}: {', '.join(facts)}"
         yield f"    {', '.join(kept.id for kept in cell.runs)}"
+        yield from (f"    {sentence}" for sentence in record.get("rewritten", ()))
     old = [kept.id for cell in (ours, theirs) for kept, said in zip(cell.runs, cell.outcomes, strict=True) if not said]
     if old:
         yield (f"no outcomes in {', '.join(old)}: compared by sums, as if on other samples, so that only large "

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from aiqvit.bounds import Threads
 from aiqvit.deploy.proof.runtime import onnxruntime
 from aiqvit.deploy.proof.table import compare
+from aiqvit.harness.identity.labels import label
 from aiqvit.harness.launch.options import choose_methods, split
 from aiqvit.harness.run.progress import progress
 from aiqvit.interfaces import Bits, Job, UserError
+from aiqvit.recon.rewriting import quantized
 from aiqvit.settings import read
 
 IMAGES = 8  # random ones, to calibrate on and to time
@@ -39,7 +41,8 @@ def quantize(model: nn.Module, images: Tensor, methods: str, bits: str) -> dict[
     found = {}
     for choice, width in progress(wanted, "quantizing"):
         job = Job(copy.deepcopy(model), None, list(images.split(4)), width, bit_rules=choice.bit_rules)
-        found[f"{choice.method.title} {width}"] = choice.build("smoke").quantize(job)
+        title = label(choice.method.title, choice.changed, choice.defaults("smoke"))
+        found[f"{title} {width}"] = quantized(choice.build("smoke"), job)
     return found
 
 

@@ -18,17 +18,19 @@ from pydantic import ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from aiqvit.bounds import BitWidth
 from aiqvit.deploy.info import Info, plain
 from aiqvit.deploy.sites import Stored
+from aiqvit.deploy.structure import Kind
 from aiqvit.interfaces import Coverage, UserError
 from aiqvit.io.escape import line
 from aiqvit.io.files import check_place, read_bytes, write_bytes
 from aiqvit.io.structure import checked, parse_json
 
-VERSION = 1  # raise it when readers of before would misread a file
+VERSION = 2  # raise it when readers of before would misread a file; a file has the first that can say what it says
+PLAIN = 1  # that of a network that was not rewritten
 KEY = "aiqvit"  # of the header in the metadata of safetensors
 LONGEST = 16 * 2**20  # bytes of all that describes the tensors; the largest networks take 1 % of it
 Text = Annotated[str, Len(0, 200)]
@@ -55,6 +57,7 @@ class Header(TypedDict):
     absent: list[Annotated[list[Text], Len(2, 2)]]  # operand and role that the scheme names and the model does not have
     quantizers: dict[Name, Stored]  # by site
     packed: dict[Name, Packed]  # layer -> how its weight is stored
+    rewritten: NotRequired[dict[Name, Kind]]  # module -> what stands there in place of the network's own; of version 2
     checksum: Text
 
 
@@ -62,7 +65,8 @@ def write(path: Path, header: dict[str, Any], info: Info, tensors: dict[str, Ten
     """Write a whole file or nothing; returns its size in bytes. Raises `UserError` when it cannot be written."""
     own = torch.contiguous_format
     tensors = {name: tensor.detach().cpu().clone(memory_format=own) for name, tensor in sorted(tensors.items())}
-    header = {"version": VERSION, "info": plain(info), **header}
+    version = VERSION if info.rewritten or "rewritten" in header else PLAIN
+    header = {"version": version, "info": plain(info), **header}
     try:
         content = save(tensors, metadata={KEY: _json(header | {"checksum": _checksum(header, tensors)})})
     except (TypeError, ValueError) as error:  # a method's settings may be anything
@@ -104,9 +108,9 @@ def _header(content: bytes) -> Header:
         raise ValueError("it holds no quantized model: aiqvit.save writes one")
     header = _parsed(metadata[KEY])
     version = header.get("version") if isinstance(header, dict) else None
-    if type(version) is int and version != VERSION:
-        raise ValueError(f"it has version {version} of the format, and this aiqvit reads version {VERSION}: "
-                         f"{'update aiqvit' if version > VERSION else 'write it again'}")
+    if type(version) is int and not PLAIN <= version <= VERSION:
+        raise ValueError(f"it has version {version} of the format, and this aiqvit reads versions {PLAIN} to "
+                         f"{VERSION}: {'update aiqvit' if version > VERSION else 'write it again'}")
     return checked(header, Header)
 
 
@@ -120,7 +124,8 @@ def _parsed(text: Any) -> Any:
 def _info(values: dict[str, Any]) -> Info:
     """Raises `ValueError` for other fields or types than those of `Info`."""
     shape = values.get("shape")
-    found = checked(values | {"shape": tuple(shape) if isinstance(shape, list) else shape}, _fields(Info))
+    own = {"rewritten": (), **values, "shape": tuple(shape) if isinstance(shape, list) else shape}
+    found = checked(own, _fields(Info))
     if found["coverage"]:
         checked(found["coverage"], _fields(Coverage))
     return Info(**found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ class Info:
     preset: str = ""
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)  # all hyper-parameters, and `bits:PATTERN`
+    rewritten: Sequence[str] = ()  # what was done to the network before quantization, or why not; a sentence each
     samples: int = 0  # calibrated on
     shape: tuple[Size, ...] = ()  # of one input sample, without the batch; empty where inputs are no tensors
     model: str = ""  # the network's name or class
@@ -58,5 +59,6 @@ def info_of(model: nn.Module) -> Info:
 
 
 def plain(info: Info) -> dict[str, Any]:
-    """All fields as JSON takes them."""
-    return asdict(info) | {"shape": list(info.shape)}
+    """All fields as JSON takes them; what is new in version 2 of the format only where it says something."""
+    values = asdict(info) | {"shape": list(info.shape), "rewritten": list(info.rewritten)}
+    return {key: value for key, value in values.items() if value or key != "rewritten"}

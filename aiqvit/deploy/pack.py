@@ -21,7 +21,8 @@ from aiqvit.deploy.fit import check_shapes, check_types, describe, fresh, keep_b
 from aiqvit.deploy.info import attach, info_of
 from aiqvit.deploy.rebuild import build
 from aiqvit.deploy.sites import Stored, restored, weight_of
-from aiqvit.families.opening import quantize_model
+from aiqvit.deploy.structure import replace, replaced
+from aiqvit.families.opening import open_model, quantize_model
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line
 from aiqvit.io.structure import checked
@@ -60,6 +61,8 @@ def save_model(model: nn.Module, path: str | Path) -> int:
         packed[name] = {"bits": bits, "shape": list(codes.shape)}
     header = {"card": scheme_card(model), "absent": [list(pair) for pair in getattr(model, "absent_roles", ())],
               "quantizers": quantizers, "packed": packed}
+    if kinds := replaced(model):
+        header["rewritten"] = kinds
     return file.write(Path(path), header, info, tensors)
 
 
@@ -81,7 +84,9 @@ def load_model(path: str | Path, model: nn.Module | None = None) -> nn.Module:
         warn_of_another(network, info.network)
     describe(network, info.roles)
     try:
-        skeleton = quantize_model(apart(network), scheme_of(state))
+        network = open_model(apart(network))
+        replace(network, header.get("rewritten", {}))
+        skeleton = quantize_model(network, scheme_of(state))
         keep_buffers(skeleton, state)
         check_types(skeleton, state)
         load_state(skeleton, state)

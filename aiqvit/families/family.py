@@ -17,9 +17,9 @@ from aiqvit.quant.anatomy import Anatomy, anatomy_of, under
 
 GELUS = {"gelu": "gelu", "gelutanh": "gelu", "quickgelu": "gelu", "quickgelumodule": "gelu"}
 ELEMENTWISE = ("torch.nn.modules.activation", "timm.layers.activations", "timm.layers.activations_me",
-               "torch.nn.modules.linear")  # the last has Identity
+               "torch.nn.modules.linear", "aiqvit.transforms.relu")  # the last but one has Identity
 LAYER_NORMS = ("torch.nn.modules.normalization.LayerNorm", "timm.layers.norm.LayerNorm",
-               "timm.layers.norm.LayerNormFp32")
+               "timm.layers.norm.LayerNormFp32", "aiqvit.transforms.rotate.RMSNorm")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def activation(module: nn.Module, name: str = "") -> str:
 
 
 def foldable(norm: nn.Module) -> bool:
-    """Whether a scale and a shift of each channel can be folded into a norm: a LayerNorm with weight and bias.
+    """Whether a scale and a shift of each channel can be folded into a norm: a LayerNorm with weight and bias, or ours.
 
     A subclass that computes something of its own is none.
     """

@@ -17,7 +17,8 @@ def mlp(module: Mlp) -> Anatomy:
     plain = isinstance(module.norm, nn.Identity)
     return Anatomy(roles={"fc1": "fc1", "fc2": "fc2"}, reads=("fc1",), writes=("fc2",),
                    feeds=feeding(module, [("norm", "fc2")]),
-                   activations={"fc2": activation(module.act, "act")} if plain else {})
+                   activations={"fc2": activation(module.act, "act")} if plain else {},
+                   functions={"fc2": "act"} if plain else {})
 
 
 def glu(module: GluMlp) -> Anatomy:

@@ -67,4 +67,5 @@ def parallel_block(block: ParallelBlock | DiffParallelBlock) -> Anatomy:
     outs = ("attn_out_proj", "mlp_out_proj") if separate else ("out_proj",)
     roles = {"in_proj": "qkv"} | ({"attn_out_proj": "proj", "mlp_out_proj": "fc2"} if separate else {"out_proj": "fc2"})
     return Anatomy(roles=roles, feeds=feeding(block, [("in_norm", "in_proj")]), residual=outs,
-                   scales=scales(block, "ls", outs), activations={"mlp_out_proj": kind} if separate else {})
+                   scales=scales(block, "ls", outs), activations={"mlp_out_proj": kind} if separate else {},
+                   functions={"mlp_out_proj": "mlp_act"} if separate else {})

@@ -52,17 +52,23 @@ def parts(sequence: nn.Sequential, prefix: str = "") -> Iterator[tuple[str, nn.M
             yield prefix + name, module
 
 
-def in_front(sequence: nn.Sequential) -> dict[str, str]:
-    """The layers of a sequence that stand behind an activation function -> that function."""
-    return {name: activation(other, before) for (before, other), (name, layer) in pairwise(parts(sequence))
-            if isinstance(layer, nn.Linear | nn.Conv2d) and not isinstance(other, nn.Linear | nn.Conv2d)}
+def in_front(sequence: nn.Sequential, prefix: str = "") -> dict[str, dict[str, str]]:
+    """`activations` and `functions` of an anatomy: the layers of a sequence that stand behind an activation function.
+
+    `prefix` is the name of the sequence in what is described.
+    """
+    found = [(under(prefix, name), under(prefix, before), activation(other, before))
+             for (before, other), (name, layer) in pairwise(parts(sequence))
+             if isinstance(layer, nn.Linear | nn.Conv2d) and not isinstance(other, nn.Linear | nn.Conv2d)]
+    return {"activations": {name: kind for name, _, kind in found},
+            "functions": {name: before for name, before, _ in found}}
 
 
 def mlp(module: MLP) -> Anatomy:
     """Layers with an activation function between any two, the last one is fc2. A norm inside feeds none of them."""
     layers = [name for name, part in module.named_children() if isinstance(part, nn.Linear)]
     return Anatomy(roles=dict.fromkeys(layers, "fc1") | {layers[-1]: "fc2"}, reads=(layers[0],), writes=(layers[-1],),
-                   activations=in_front(module))
+                   **in_front(module))
 
 
 def network(model: VisionTransformer) -> Anatomy:
@@ -71,13 +77,13 @@ def network(model: VisionTransformer) -> Anatomy:
     heads = tuple(f"heads.{name}" for name, part in model.heads.named_children() if isinstance(part, nn.Linear))
     blocks = (f"encoder.layers.{name}" for name, _ in model.encoder.layers.named_children())
     roles = {"conv_proj" if simple else f"conv_proj.{next(parts(model.conv_proj))[0]}": "patch_embed"}
-    before = {under("heads", name): kind for name, kind in in_front(model.heads).items()}
+    before = in_front(model.heads, "heads")
     if not simple:
-        before |= {under("conv_proj", name): kind for name, kind in in_front(model.conv_proj).items()}
+        before = {key: found | before[key] for key, found in in_front(model.conv_proj, "conv_proj").items()}
     *_, last = ("conv_proj",) if simple else (f"conv_proj.{name}" for name, _ in parts(model.conv_proj))
     return Anatomy(roles=roles | ({heads[-1]: "head"} if heads else {}), units=("conv_proj", *blocks, *heads),
                    origins=(last, "class_token", "encoder.pos_embedding"),
-                   feeds=feeding(model, [("encoder.ln", heads[0])]) if heads else {}, activations=before)
+                   feeds=feeding(model, [("encoder.ln", heads[0])]) if heads else {}, **before)
 
 
 FAMILY = Family(opens={EncoderBlock: open_block}, describes={EncoderBlock: block, MLP: mlp},

@@ -37,6 +37,7 @@ class Anatomy:
     unnormed: tuple[str, ...] = ()  # layers that read the residual stream itself, with no norm in front
     scales: Mapping[str, str] = field(default_factory=dict)  # such a layer -> the parameter of the LayerScale behind it
     activations: Mapping[str, str] = field(default_factory=dict)  # layer -> the function in front of it, such as "gelu"
+    functions: Mapping[str, str] = field(default_factory=dict)  # such a layer -> the module that is this function
     origins: tuple[str, ...] = ()  # of a network: layers, parameters or a norm that the residual stream begins with
     heads: Heads | None = None  # of attention
     units: tuple[str, ...] = ()  # of a network: modules to reconstruct one by one, in forward order

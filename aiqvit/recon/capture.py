@@ -14,8 +14,8 @@ from aiqvit.recon.activations import Activations, ActivationStore
 from aiqvit.samples import Batch, samples_in
 
 
-class _Reached(Exception):
-    """Raised inside a forward pass once the wanted unit's input is known."""
+class Reached(Exception):
+    """Raised inside a forward pass once all that is wanted of it is known."""
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -42,14 +42,14 @@ def unit_inputs(model: nn.Module, unit: str, batches: Iterable, forward: Callabl
 
     def stop(_: nn.Module, args: tuple, kwargs: dict) -> None:
         found.append(args, kwargs)
-        raise _Reached
+        raise Reached
 
     hook = model.get_submodule(unit).register_forward_pre_hook(stop, with_kwargs=True)
     try:
         for batch in batches:
             try:
                 forward(model, batch)
-            except _Reached:
+            except Reached:
                 continue
     finally:
         hook.remove()
@@ -125,13 +125,13 @@ def other_inputs(model: nn.Module, units: Iterable[str], batches: Iterable, forw
     def keep(name: str, args: tuple, kwargs: dict) -> None:
         found[name].append(args[1:], kwargs, len(args[0]))
         if name == list(found)[-1]:
-            raise _Reached
+            raise Reached
 
     hooks = [model.get_submodule(name).register_forward_pre_hook(
         lambda _, args, kwargs, name=name: keep(name, args, kwargs), with_kwargs=True) for name in found]
     try:
         for batch in batches if found else ():
-            with contextlib.suppress(_Reached):
+            with contextlib.suppress(Reached):
                 forward(model, batch)
     finally:
         for hook in hooks:

@@ -105,18 +105,21 @@ def traces(model: nn.Module, unit: str, wanted: Iterable[nn.Module], batches: It
             for module, calls in seen.items() if calls}
 
 
-def distance(output: Any, reference: Any) -> Tensor:
-    """How far a model's output is from a reference, summed over samples.
+def distance(output: Any, reference: Any, temperature: float = 1.0) -> Tensor:
+    """How far a model's output is from a reference: the sum of `distances` over all tensors and rows."""
+    pairs = zip(tensors_of(output), tensors_of(reference), strict=True)
+    return sum(distances(tensor, wanted, temperature).sum() for tensor, wanted in pairs)
 
-    KL divergence of logits (B, classes), half the squared error of other tensors.
+
+def distances(output: Tensor, reference: Tensor, temperature: float = 1.0) -> Tensor:
+    """Of each row of a tensor (n, ...), (n,).
+
+    KL divergence of logits (n, classes), both divided by `temperature`; half the squared error of other tensors.
     """
-    total = 0.0
-    for tensor, wanted in zip(tensors_of(output), tensors_of(reference), strict=True):
-        if tensor.dim() == 2:
-            total = total + kl_div(tensor.log_softmax(-1), wanted.log_softmax(-1), log_target=True, reduction="sum")
-        else:
-            total = total + 0.5 * (tensor - wanted).square().sum()
-    return total
+    if output.dim() == 2:
+        logs = ((logits / temperature).log_softmax(-1) for logits in (output, reference))
+        return kl_div(*logs, log_target=True, reduction="none").sum(1)
+    return 0.5 * (output - reference).square().flatten(1).sum(1)
 
 
 def output_importance(model: nn.Module, unit: str, batches: Sequence, forward: Callable, references: Sequence[Any],

@@ -129,7 +129,7 @@ def reconstruct(
         loss = evaluate(data, sample(step), objective, schedule.mix)
         if not math.isfinite(value := loss.item()):
             raise Diverged(f"{data.name}: the loss is {value} at step {step} of {schedule.steps}")
-        scale = scale or (max(value, 1e-12) if schedule.normalised else 1.0)
+        scale = scale or (max(value, 1e-12) / objective.starts_at if schedule.normalised else 1.0)
         optimizer.zero_grad(set_to_none=True)
         (loss / scale + penalty(step)).backward()
         optimizer.step()

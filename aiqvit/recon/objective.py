@@ -22,6 +22,8 @@ class Objective:
     called before every step.
     """
 
+    starts_at: float = 1.0  # the loop scales the loss so that the first one is this, beside what a penalty adds
+
     def start(self, data: UnitData) -> None:
         """Gather what the objective needs of a unit."""
 

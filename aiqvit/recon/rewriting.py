@@ -6,6 +6,7 @@ from torch import Generator, nn
 
 from aiqvit.families.opening import open_model
 from aiqvit.interfaces import Job, Method, UserError
+from aiqvit.quant.anatomy import described
 from aiqvit.transforms.rotate import rotate, rotate_heads
 
 
@@ -29,7 +30,8 @@ def rotate_all(job: Job) -> None:
         rotate(model, generator)
         job.rewritten.append("residual stream rotated, its LayerNorms replaced by RMSNorms")
     except UserError as error:
-        job.rewritten.append(f"residual stream not rotated: {error}")
+        job.rewritten.append(str(error))
     heads = rotate_heads(model, generator)
+    has = any(anatomy.heads for _, _, anatomy in described(model))
     job.rewritten.append(f"queries, keys and values of each head rotated in {len(heads)} attentions" if heads
-                         else "no heads rotated: there are none, or something stands between their operands")
+                         else f"no heads rotated: {'norms or gates stand between' if has else 'attention has none'}")

@@ -13,6 +13,12 @@ from torch import Tensor, nn
 from aiqvit.recon.capture import first
 from aiqvit.samples import Batch
 
+End = str | Callable[[nn.Module, Batch], Any]
+
+
+class _Reached(Exception):
+    """Raised inside a forward pass with the input of the wanted module."""
+
 
 class Tail:
     """`tail(output, rows)` runs the teacher behind one unit; gradients flow back to `output`.
@@ -27,25 +33,46 @@ class Tail:
         self.teacher, self.unit, self.calibration, self.forward = teacher, unit, calibration, forward
         self.before = list(units[: list(units).index(unit)])
 
-    def __call__(self, output: Tensor, rows: Sequence[int]) -> Any:
-        """The teacher's output on the calibration samples `rows`, with `output` (B, ...) as that of the unit."""
+    def __call__(self, output: Tensor, rows: Sequence[int], end: End = "") -> Any:
+        """The teacher's output on the calibration samples `rows`, with `output` (B, ...) as that of the unit.
+
+        `end` names a module whose first input is wanted in place of it, and nothing behind that is run; or it is a
+        function of model and batch that is called in place of `forward`.
+        """
         values: dict[str, Any] = {self.unit: output}
         if self.skips:
-            values |= {name: torch.zeros((), device=output.device).expand(len(rows), *shape)
-                       for name, shape in self._shapes.items()}
-        with _standing_in(self.teacher, values):
-            return self.forward(self.teacher, samples(self.calibration, rows))
+            values |= {name: torch.zeros((), device=output.device).expand(len(rows), *self._shapes[name])
+                       for name in self.before}
+        with _standing_in(self.teacher, values, part=self.unit if self._shapes[self.unit] is None else ""):
+            return self._run(rows, end)
 
     @torch.no_grad()
-    def reference(self, rows: Sequence[int]) -> Any:
-        """What the teacher itself gives on these samples."""
-        return self.forward(self.teacher, samples(self.calibration, rows))
+    def reference(self, rows: Sequence[int], end: End = "") -> Any:
+        """What the teacher itself gives on these samples; `end` as in a call."""
+        return self._run(rows, end)
+
+    def _run(self, rows: Sequence[int], end: End) -> Any:
+        batch = samples(self.calibration, rows)
+        if not isinstance(end, str) or not end:
+            return (end or self.forward)(self.teacher, batch)
+
+        def stop(_: nn.Module, args: tuple) -> None:
+            raise _Reached(args[0])
+
+        hook = self.teacher.get_submodule(end).register_forward_pre_hook(stop)
+        try:
+            self.forward(self.teacher, batch)
+        except _Reached as reached:
+            return reached.args[0]
+        finally:
+            hook.remove()
+        raise ValueError(f"{end} is not reached from {self.unit}")
 
     @cached_property
     def skips(self) -> bool:
         """Whether the units in front can be left out."""
-        if len(self._shapes) != len(self.before):
-            return False
+        if not self.before or any(self._shapes.get(name) is None for name in self.before):
+            return not self.before
         rows = list(range(min(2, sum(map(len, self.calibration)))))
         seen: list[Tensor] = []
         hook = self.teacher.get_submodule(self.unit).register_forward_hook(lambda _, __, y: seen.append(first(y)))
@@ -61,16 +88,15 @@ class Tail:
                 return False
 
     @cached_property
-    def _shapes(self) -> dict[str, torch.Size]:
-        """Shape of one sample of each earlier unit's output, where that is a tensor."""
-        found: dict[str, torch.Size] = {}
+    def _shapes(self) -> dict[str, torch.Size | None]:
+        """Shape of one sample of the output of the unit and of each in front; None where that is no tensor."""
+        found: dict[str, torch.Size | None] = {}
 
         def keep(name: str, output: Any) -> None:
-            if isinstance(output, Tensor) and len(output) == 1:
-                found[name] = output.shape[1:]
+            found[name] = output.shape[1:] if isinstance(output, Tensor) and len(output) == 1 else None
 
         hooks = [self.teacher.get_submodule(name).register_forward_hook(lambda _, __, y, name=name: keep(name, y))
-                 for name in self.before]
+                 for name in (*self.before, self.unit)]
         try:
             self.reference([0])
         finally:
@@ -93,12 +119,19 @@ def samples(batches: Sequence[Batch], rows: Sequence[int]) -> Batch:
 
 
 @contextmanager
-def _standing_in(model: nn.Module, values: dict[str, Any]) -> Iterator[None]:
-    """While this lasts, the named modules give these values whatever they are called with."""
+def _standing_in(model: nn.Module, values: dict[str, Any], part: str) -> Iterator[None]:
+    """While this lasts, the named modules give these values whatever they are called with.
+
+    The module `part` gives a tuple: it is computed, and the first of the tuple is replaced.
+    """
     modules = {name: model.get_submodule(name) for name in values}
+
+    def instead(value: Any, name: str, computed: Callable) -> Callable:
+        return lambda *args, **kwargs: (value, *computed(*args, **kwargs)[1:]) if name == part else value
+
     try:
         for name, module in modules.items():
-            module.forward = lambda *_, value=values[name], **__: value
+            module.forward = instead(values[name], name, module.forward)
         yield
     finally:
         for module in modules.values():

@@ -63,17 +63,16 @@ def walk(student: nn.Module, teacher: nn.Module, units: Sequence[str], batches: 
 
 
 def reconstruct_model(job: Job, scheme: Scheme, reconstruct_unit: Callable[[UnitData], dict | None], *,
-                      init_images: int, target: str = "fp_of_fp", memory_gb: float = 4.0,
-                      teacher: nn.Module | None = None) -> nn.Module:
+                      init_images: int, target: str = "fp_of_fp", memory_gb: float = 4.0) -> nn.Module:
     """Quantize the job's model unit by unit.
 
-    `reconstruct_unit(data)` sets the ranges of a unit, trains it and returns an entry for the log. `teacher` is the
-    full-precision model that units are compared with, by default the job's own; another has units of the same names.
-    What lies outside all units gets its ranges at the end, from the first `init_images` images. Captured activations
-    beyond `memory_gb` GiB go to disk. Every finished unit is handed to `job.checkpoint`; those that it kept from a run
-    that was killed are taken over instead, random generators included, and what follows is the same.
+    `reconstruct_unit(data)` sets the ranges of a unit, trains it and returns an entry for the log. Units are compared
+    with those of the job's teacher, by default of its own model in full precision. What lies outside all units gets its
+    ranges at the end, from the first `init_images` images. Captured activations beyond `memory_gb` GiB go to disk.
+    Every finished unit is handed to `job.checkpoint`; those that it kept from a run that was killed are taken over
+    instead, random generators included, and what follows is the same.
     """
-    teacher = copy.deepcopy(job.model) if teacher is None else teacher
+    teacher = copy.deepcopy(job.model) if job.teacher is None else job.teacher
     model = quantize_model(job.model, scheme, BitPolicy(job.bits, job.bit_rules))
     store = ActivationStore(int(memory_gb * 2**30))
     for data in walk(model, teacher, units_in(job, model), job.calibration, job.forward, store, target, job.noise):

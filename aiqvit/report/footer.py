@@ -13,13 +13,15 @@ from aiqvit.report.cells import Key, unequal
 from aiqvit.report.frame import value
 from aiqvit.report.layouts import FULL, Layout
 from aiqvit.report.published import printed, rows
-from aiqvit.report.records import Comparable
+from aiqvit.report.records import About, Comparable
+
+NOTHING = About("")
 
 
-def letters(table: Layout, methods: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+def letters(table: Layout, methods: Mapping[str, About]) -> dict[str, str]:
     """Method -> letter of its footnote, for the methods of the table that have one (ported, reconstructed, ...)."""
     shown = dict.fromkeys(line.key["method"] for line in table.rows if table.compares)
-    noted = [name for name in shown if methods.get(name, ("", ""))[1]]
+    noted = [name for name in shown if methods.get(name, NOTHING).note]
     return dict(zip(noted, ascii_lowercase, strict=False))
 
 
@@ -38,16 +40,17 @@ def of_paper(table: Layout) -> list[str]:
 
 
 def of_records(table: Layout, part: Comparable, found: Mapping[Key, Sequence[Record]], used: Mapping[str, Record],
-               methods: Mapping[str, tuple[str, str]]) -> list[str]:
+               methods: Mapping[str, About]) -> list[str]:
     """Marks, conditions, scheme differences, failures, versions, run ids, and what is not shown."""
     records = list(used.values())
     done = [r for r in records if r["status"] == "done"]
     lettered = letters(table, methods).items()
-    notes = [f"{letter}: {methods[name][0]}: {methods[name][1]}" for name, letter in lettered]
-    if not table.compares and methods.get("aiqvit", ("", ""))[1]:
-        notes.append(": ".join(methods["aiqvit"]))
+    notes = [f"{letter}: {methods[name].title}: {methods[name].note}" for name, letter in lettered]
+    if not table.compares and (own := methods.get("aiqvit", NOTHING)).note:
+        notes.append(f"{own.title}: {own.note}")
     notes += [*marking.notes(done), *table.remarks, *conditions(part, done), *_scope(table, part, done, found)]
-    notes += scheme_differences(done) + of_data(done) + of_inputs(done) + unequal(found)
+    notes += of_fairness(done, methods) + of_rewriting(done) + scheme_differences(done)
+    notes += of_data(done) + of_inputs(done) + unequal(found)
     notes += of_failures(records)
     others = [r for group in found.values() for r in group if r["id"] not in used and "beside" not in r]
     if others and table.compares:
@@ -59,6 +62,28 @@ def of_records(table: Layout, part: Comparable, found: Mapping[Key, Sequence[Rec
     notes.append(f"versions: {versions(records)}")
     notes.append(f"runs (records *-ID*.json): {_short(used)}")
     return notes
+
+
+def of_fairness(done: Iterable[Record], methods: Mapping[str, About]) -> list[str]:
+    """What the authors' code of the methods in these records has and `unified` has not."""
+    shown = ((methods.get(r["spec"]["method"], NOTHING), r["spec"]["settings"].get("protocol", "")) for r in done)
+    return fairness((about.title, about.fairness, protocol) for about, protocol in shown)
+
+
+def fairness(shown: Iterable[tuple[str, str, str]]) -> list[str]:
+    """A sentence, once, for title, `Method.fairness` and protocol of each row, where there is something to say."""
+    said = {"paper": "protocol paper has it here, too", "unified": "protocol unified only where a setting says so"}
+    return list(dict.fromkeys(f"fairness: {title}: the authors' code has {text}; {said.get(protocol, said['unified'])}"
+                              for title, text, protocol in shown if text))
+
+
+def of_rewriting(done: Iterable[Record]) -> list[str]:
+    """What was rewritten of models before they were quantized, what was not and why."""
+    alike: dict[str, dict[str, None]] = {}
+    for record in done:
+        if said := "; ".join(record.get("rewritten", ())):
+            alike.setdefault(said, {})[f"{record['spec']['model']} {record['label']}"] = None
+    return [f"before quantization: {', '.join(runs)}: {said}" for said, runs in alike.items()]
 
 
 def conditions(part: Comparable, done: Sequence[Record]) -> list[str]:

@@ -24,7 +24,7 @@ from aiqvit.report.intervals import Intervals, note
 from aiqvit.report.markup import html_table
 from aiqvit.report.metrics import heading, headline
 from aiqvit.report.panels import pyplot, rendered, width
-from aiqvit.report.records import Comparable
+from aiqvit.report.records import About, Comparable
 from aiqvit.report.summary import NONE, UNDEFINED_NOTE, summarise, text
 
 MOST = 100_000  # characters of a record that are shown
@@ -33,27 +33,27 @@ SHOWN = ("spec", "defaults", "coverage", "metrics", "fp32", "calibration_images"
          "manifest")  # what of a record stands under its run
 
 
-def render(title: str, parts: Sequence[Comparable], notes: Mapping[str, tuple[str, str]],
+def render(title: str, parts: Sequence[Comparable], methods: Mapping[str, About],
            intervals: Intervals | None = None) -> str:
-    """The page, everything in it escaped; `notes` maps methods to (title, note). Raises `UserError` without matplotlib.
-    """
+    """The page, everything in it escaped; `methods` are by registered name. Raises `UserError` without matplotlib."""
     pyplot()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      finalize=lambda value: terminal(value) if type(value) is str else value)
     template = environment.from_string((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
     runs = {record["id"]: record for part in parts for record in part.records}
     return template.render(title=title, total=len(runs), failed=sum(r["status"] == "failed" for r in runs.values()),
-                           sections=[_section(part, notes, intervals) for part in parts])
+                           sections=[_section(part, methods, intervals) for part in parts])
 
 
-def _section(part: Comparable, notes: Mapping[str, tuple[str, str]], intervals: Intervals | None) -> dict[str, Any]:
+def _section(part: Comparable, methods: Mapping[str, About], intervals: Intervals | None) -> dict[str, Any]:
     found = cells(part.records)
     summary = summarise(tidy(found), intervals)
     metrics = [name for name in summary.metric.unique() if name]
     done = [r for runs in found.values() for r in runs if r["status"] == "done"]
-    methods = dict.fromkeys(r["spec"]["method"] for r in done)
-    remarks = [": ".join(notes[method]) for method in methods if notes.get(method, ("", ""))[1]]
-    remarks += [*marks.notes(done), *footer.conditions(part, done), *footer.scheme_differences(done)]
+    shown = [about for name in dict.fromkeys(r["spec"]["method"] for r in done) if (about := methods.get(name))]
+    remarks = [f"{about.title}: {about.note}" for about in shown if about.note]
+    remarks += [*marks.notes(done), *footer.conditions(part, done), *footer.of_fairness(done, methods)]
+    remarks += footer.scheme_differences(done)
     remarks += [UNDEFINED_NOTE] if (summary.n < summary.done).any() else []
     remarks += [*footer.of_data(done), *footer.of_inputs(done), *unequal(found)]
     remarks += [f"versions: {footer.versions(done)}", note(intervals, zip(summary.metric, summary.basis, strict=True))]
@@ -93,9 +93,10 @@ def _amount(value: float, deviation: float, form: str) -> str:
 
 def _cards(done: Sequence[Record]) -> list[dict[str, Any]]:
     """One scheme card a method and bit width."""
-    cards = {f"{r['label']} {r['spec']['bits']}": r["scheme"] for r in done if r["scheme"]}
-    return [{"title": title, "header": CARD, "rows": [[row.get(name, "") for name in CARD] for row in rows]}
-            for title, rows in sorted(cards.items())]
+    cards = {f"{r['label']} {r['spec']['bits']}": r for r in done if r["scheme"]}
+    return [{"title": title, "said": record.get("rewritten", ()), "header": CARD,
+             "rows": [[row.get(name, "") for name in CARD] for row in record["scheme"]]}
+            for title, record in sorted(cards.items())]
 
 
 def _run(record: Record) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from aiqvit.report.grid import Cell, Grid, Row, measured, ranked
 from aiqvit.report.intervals import Intervals, note
 from aiqvit.report.layouts import Layout, Line, layout, with_methods
 from aiqvit.report.published import printed
-from aiqvit.report.records import Comparable
+from aiqvit.report.records import About, Comparable
 from aiqvit.report.summary import NONE, by_cell, summarise, text
 
 SOURCES = ("paper", "ours", "both")
@@ -31,11 +31,11 @@ def as_printed(number: int) -> Grid:
                 _heads(table), ranked(rows), tuple(footer.of_paper(table)), FIELDS)
 
 
-def ours(number: int, part: Comparable, methods: Mapping[str, tuple[str, str]], beside: bool = False,
+def ours(number: int, part: Comparable, methods: Mapping[str, About], beside: bool = False,
          intervals: Intervals | None = None) -> Grid:
     """The same table from the records of one part, with rows for all other methods that were measured.
 
-    `methods` maps registered names to (title, note) in display order. With `beside` each row is followed by the
+    `methods` are by registered name in display order. With `beside` each row is followed by the
     paper's and the difference, ours minus the paper's.
     """
     embedded = part.task != layout(number).task
@@ -119,7 +119,7 @@ def _difference(own: Cell, theirs: Cell, decimals: int) -> Cell:
     return Cell(f"{value:+.{decimals}f}", value)
 
 
-def _extended(table: Layout, found: Iterable[Key], methods: Mapping[str, tuple[str, str]]) -> Layout:
+def _extended(table: Layout, found: Iterable[Key], methods: Mapping[str, About]) -> Layout:
     """With all methods that were measured, under the titles that they have here, each with the letter of its note."""
     if not table.compares:
         return table
@@ -130,6 +130,6 @@ def _extended(table: Layout, found: Iterable[Key], methods: Mapping[str, tuple[s
     table = with_methods(table, sorted(more, key=lambda pair: (
         order.index(pair[0]) if pair[0] in methods else len(order), *pair)))
     letters = footer.letters(table, methods)
-    titles = {name: title + (f"^{letters[name]}" if name in letters else "") for name, (title, _) in methods.items()}
+    titles = {name: title + (f"^{letters[name]}" if name in letters else "") for name, (title, *_) in methods.items()}
     return replace(table, rows=tuple(replace(line, heads=(titles.get(line.key["method"], line.heads[0]),
                                                           *line.heads[1:])) for line in table.rows))

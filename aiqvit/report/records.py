@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pandas import DataFrame
 
@@ -24,6 +24,14 @@ from aiqvit.report.folders import folders
 from aiqvit.report.frame import tidy
 from aiqvit.report.labels import label
 from aiqvit.report.summary import summarise
+
+
+class About(NamedTuple):
+    """What a method says of itself (`Method`)."""
+
+    title: str
+    note: str = ""
+    fairness: str = ""
 
 
 class Catalogue(Protocol):

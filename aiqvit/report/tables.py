@@ -118,12 +118,15 @@ def _caption(label: str, shown: Sequence[str], preset: str, runs: Sequence[Run],
 
 def _notes(runs: Sequence[Run], records: Mapping[str, Record]) -> list[str]:
     notes = [f"{run.method.title}: {run.method.note}" for run in runs if run.method.note]
+    shown = ((run.method, getattr(run.method, "protocol", "unified")) for run in runs)
+    notes += footer.fairness((method.title, method.fairness, protocol) for method, protocol in shown)
     found = list(records.values())
     for record in found:
         if skipped := record["data"].get("skipped"):
             why = f" ({record['data']['why']})" if record["data"].get("why") else ""
             notes.append(f"skipped {len(skipped)} broken image files: {', '.join(skipped[:5])}{why}")
-    return _once([*notes, *footer.of_failures(found), *footer.of_data(found), *footer.of_inputs(found),
+    return _once([*notes, *footer.of_rewriting(r for r in found if r["status"] == "done"),
+                  *footer.of_failures(found), *footer.of_data(found), *footer.of_inputs(found),
                   *mark_notes(found)])
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from aiqvit.interfaces import UserError
-from aiqvit.quant.anatomy import described, under
+from aiqvit.quant.anatomy import described, norm_readers, under
 from aiqvit.transforms.hadamard import rotation
 
 
@@ -36,6 +36,10 @@ class RMSNorm(nn.Module):
         return x * (x.square().mean(-1, keepdim=True) + self.eps).rsqrt() * self.weight + self.bias
 
 
+class Turned(nn.Sequential):
+    """A norm with which a residual stream begins, and behind it the matrix (C, C) of the new basis."""
+
+
 @dataclass(frozen=True)
 class Stream:
     """What touches a residual stream of C channels, by names in the model."""
@@ -47,9 +51,10 @@ class Stream:
 
 def stream_of(model: nn.Module) -> Stream:
     """The residual stream of an open model. Raises `UserError` where it cannot be rewritten, and says why."""
+    said = f"the residual stream of {type(model).__name__} cannot be rotated"
     networks = [(name, anatomy) for name, _, anatomy in described(model) if anatomy.units]
     if len(networks) != 1 or not networks[0][1].origins:
-        raise UserError(f"{type(model).__name__} cannot be rotated: no family says where its residual stream begins")
+        raise UserError(f"{said}: {_why(model)}")
     prefix, network = networks[0]
     behind = [under(prefix, layer) for layers in network.feeds.values() for layer in layers]
     blocks = [(name, anatomy) for name, _, anatomy in described(model) if anatomy.residual
@@ -57,15 +62,22 @@ def stream_of(model: nn.Module) -> Stream:
     readers, writers = {}, {}
     for name, anatomy in [*blocks, (prefix, network)]:
         if anatomy.unnormed or name != prefix and not anatomy.feeds:
-            raise UserError(f"{type(model).__name__} cannot be rotated: layers of {name} read the residual stream "
-                            "itself, or through a norm that is no LayerNorm")
+            raise UserError(f"{said}: layers of {name} read it itself, or through a norm that is no LayerNorm")
         readers |= {under(name, norm): tuple(under(name, layer) for layer in layers)
                     for norm, layers in anatomy.feeds.items()}
         writers |= {under(name, layer): under(name, anatomy.scales[layer]) if layer in anatomy.scales else ""
                     for layer in anatomy.residual}
     if not network.feeds:
-        raise UserError(f"{type(model).__name__} cannot be rotated: what reads its last norm is not known")
+        raise UserError(f"{said}: what reads the last norm is not known")
     return Stream(tuple(under(prefix, name) for name in network.origins), writers, readers)
+
+
+def _why(model: nn.Module) -> str:
+    """Why there is no stream of which a family says where it begins."""
+    widths = {model.get_submodule(norm).normalized_shape for norm, _ in norm_readers(model)}
+    if not widths:
+        return "it has no LayerNorms in front of layers"
+    return "its width changes from stage to stage" if len(widths) > 1 else "no family says where it begins"
 
 
 @torch.no_grad()
@@ -144,7 +156,7 @@ def _begin(model: nn.Module, name: str, into: Tensor) -> None:
         return
     change = nn.Linear(len(into), len(into), bias=False).to(module.weight)
     change.weight.copy_(into.T)
-    model.set_submodule(name, nn.Sequential(module, change.requires_grad_(False)))
+    model.set_submodule(name, Turned(module, change.requires_grad_(False)))
 
 
 def _write(layer: nn.Linear | nn.Conv2d, into: Tensor) -> None:

@@ -9,24 +9,25 @@ from mmdet.models.layers import PatchMerging
 from torch import nn
 
 from aiqvit.families.family import Family, activation, feeding
-from aiqvit.quant.anatomy import Anatomy
+from aiqvit.quant.anatomy import Anatomy, Heads
 
 PREDICTORS = ("rpn_cls", "rpn_reg", "fc_cls", "fc_reg", "conv_logits")  # the layers whose outputs are the predictions
 
 
 def attention(module: WindowAttention) -> Anatomy:
-    """Padding of the map comes behind qkv, so that a norm in front can be folded.
+    """Padding of the map comes behind qkv, so that a norm in front can be folded; heads may be rotated.
 
     From here on methods may change the bias that it was made from, so it becomes part of the state.
     """
     module.register_buffer("padding", module.padding)
-    return Anatomy(roles={"qkv": "qkv", "proj": "proj"}, reads=("qkv",), writes=("proj",))
+    heads = Heads(module.num_heads, (("qkv", 0, 3), ("qkv", 1, 3)), (("qkv", 2, 3),), "proj", "padding")
+    return Anatomy(roles={"qkv": "qkv", "proj": "proj"}, reads=("qkv",), writes=("proj",), heads=heads)
 
 
 def mlp(module: Mlp) -> Anatomy:
     """fc1, activation, fc2."""
     return Anatomy(roles={"fc1": "fc1", "fc2": "fc2"}, reads=("fc1",), writes=("fc2",),
-                   activations={"fc2": activation(module.act, "act")})
+                   activations={"fc2": activation(module.act, "act")}, functions={"fc2": "act"})
 
 
 def block(module: Block) -> Anatomy:

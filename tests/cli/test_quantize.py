@@ -31,7 +31,7 @@ def test_a_model_is_saved_and_measured_again_without_being_quantized(here, capsy
 
 
 def test_an_interrupted_command_goes_on_from_the_last_unit(capsys, monkeypatch, here):
-    arguments = [*MINI, "--method", "aiqvit", "--save", "q.safetensors"]
+    arguments = [*MINI, "--method", "aiqvit[rotate=on]", "--save", "q.safetensors"]
     finished, real = [], runner.Job
 
     def job(**fields):

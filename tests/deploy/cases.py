@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from aiqvit.deploy.info import Info, attach
 from aiqvit.harness.launch.options import choose_methods
 from aiqvit.interfaces import Bits, Job
+from aiqvit.recon import rewriting
 from tests import test_contract as contract
 
 METHODS = contract.METHOD_NAMES
@@ -28,8 +29,11 @@ VARIANTS = {  # of methods, each with a format or a tensor that no other case ha
     "aiqvit[decoding=zero_low]": "4/3", "aiqvit[dfq=off,softmax=log_sqrt2]": "4/4", "aiqvit[head=on]": "4/4",
     "repqvit[official_levels=on]": "4/4", "repqvit[official_levels=on,bits:head=2/8]": "8/8",
     "adalog[protocol=paper]": "3/4", "adalog[official_levels=on]": "8/8",
-    "isvit[official_levels=on]": "3/3", "ptq4vit[official_sum=on]": "4/6", "apqvit[unsigned=off]": "6/6",
+    "isvit[official_levels=on]": "3/3", "erq[dual=on]": "4/4", "gptaq[activations=qdrop]": "3/3",
+    "ptq4vit[official_sum=on]": "4/6", "apqvit[unsigned=off]": "6/6",
     "minmax": "4/32", "repqvit": "4/16", "ptq4vit": "2/16", "isvit": "3/32",
+    "minmax[rotate=on]": "4/4", "brecq[rotate=on]": "3/5", "aiqvit[rotate=on]": "4/4",
+    "blockwise[relu=on]": "3/3", "glfq": "4/4",
     "minmax[bits:head=32,bits:blocks.0.*=3/5,bits:patch_embed=7]": "4/6", "aiqvit[bits:fc2=8/3]": "5/7",
 }
 
@@ -113,7 +117,7 @@ def quantized(case: Case) -> nn.Module:
         job = Job(copy.deepcopy(trained(case.model)), UNITS,
                   [samples(torch.cat([given(case.model, seed) for seed in range(2)]))], Bits.parse(case.bits),
                   bit_rules=choice.bit_rules, forward=raw_outputs, join=of_one_size)
-        model = choice.build("smoke").quantize(job)
+        model = rewriting.quantized(choice.build("smoke"), job)
     else:
         model = contract.fresh(*case)
     return attach(model, Info(method=case.method, bits=case.bits, model=case.model, recipe=recipe(case.model)))

@@ -24,6 +24,7 @@ from aiqvit.harness.launch.options import choose_methods
 from aiqvit.interfaces import Bits, Job, UserError
 from aiqvit.quant.quantizers import Uniform
 from aiqvit.quant.surgery import quant_layers
+from aiqvit.recon import rewriting
 from tests.deploy import cases
 from tests.families import networks
 
@@ -98,16 +99,17 @@ def test_the_reader_refuses_what_was_changed(saved, read):
     changed.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(ValueError, match="it was changed"):
         read(changed)
-    changed.write_bytes(content.replace(b'\\"version\\":1', b'\\"version\\":2'))
-    with pytest.raises(ValueError, match="version 2"):
+    changed.write_bytes(content.replace(b'\\"version\\":1', b'\\"version\\":3'))
+    with pytest.raises(ValueError, match="version 3"):
         read(changed)
 
 
+@pytest.mark.parametrize("method", ("repqvit", "repqvit[rotate=on]"))
 @pytest.mark.parametrize("name", networks.NETWORKS)
-def test_every_family_into_a_network_of_another_seed(name, tmp_path):
-    (choice,) = choose_methods("repqvit")
+def test_every_family_into_a_network_of_another_seed(name, method, tmp_path):
+    (choice,) = choose_methods(method)
     x, model = networks.images(), networks.build(name)
-    model = choice.build("smoke").quantize(Job(model, None, [x], Bits(4, 6)))
+    model = rewriting.quantized(choice.build("smoke"), Job(model, None, [x], Bits(4, 6)))
     save_model(attach(model, Info()), tmp_path / "a")
     torch.manual_seed(99)
     loaded = load_model(tmp_path / "a", networks.NETWORKS[name]())

@@ -143,7 +143,7 @@ def shapes(path: Path) -> None:
 
 def quantized(folder: Path) -> Path:
     """A mini model after MinMax."""
-    save_model(cases.quantized(cases.Case("minmax", "mini_vit", "3/4")), folder / "q.safetensors")
+    save_model(cases.quantized(cases.Case("minmax[rotate=on]", "mini_vit", "3/4")), folder / "q.safetensors")
     return folder / "q.safetensors"
 
 

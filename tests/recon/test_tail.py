@@ -84,3 +84,33 @@ def test_lists_of_samples():
     tail = Tail(model, ("a", "b"), "b", data, call)
     chosen = [data[1][0], data[0][1]]
     torch.testing.assert_close(tail(model(chosen)[0], [2, 1])[0], model(chosen)[0])
+
+
+class Sized(nn.Module):
+    """Maps with their size, as patch embeddings of detectors give them, and a layer behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = Pair(), nn.Linear(4, 2)
+
+    def forward(self, x):
+        y, size = self.a(x)
+        return self.b(y) * size
+
+
+class Pair(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(3, 4)
+
+    def forward(self, x):
+        return super().forward(x), x.shape[1]
+
+
+def test_of_a_unit_that_gives_a_tuple_the_first_is_replaced():
+    model, x = Sized().requires_grad_(False), torch.randn(2, 5, 3)
+    tail, other = Tail(model, ("a", "b"), "a", [x], call), torch.randn(2, 5, 4, requires_grad=True)
+    torch.testing.assert_close(tail(other, [0, 1]), model.b(other) * 5)
+    torch.testing.assert_close(tail.reference([0, 1]), model(x))
+    assert torch.autograd.grad(tail(other, [0, 1]).sum(), other)[0].abs().sum() > 0
+    assert not model.a._forward_hooks

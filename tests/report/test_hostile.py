@@ -19,6 +19,7 @@ from aiqvit.harness.store.trust import revived
 from aiqvit.io.names import file_name
 from aiqvit.report import latex, page, paper, plots, records, units
 from aiqvit.report.__main__ import main as report
+from aiqvit.report.records import About
 from aiqvit.report.writers import FORMATS
 from aiqvit.report.writers import write as written_as
 from tests.report.make_records import record, write
@@ -61,7 +62,7 @@ def test_text_is_escaped_in_every_output(text):
     names = []
     for part in records.parts(evil(text)):
         for number in (1, 5):
-            made = paper.ours(number, part, {**KNOWN.methods, "minmax": (f"t{text}", f"n{text}")})
+            made = paper.ours(number, part, {**KNOWN.methods, "minmax": About(f"t{text}", f"n{text}", f"f{text}")})
             names.append(made.name)
             written = [written_as(made, kind) for kind in ("tex", "md", "csv", "html")]
             assert not any(map(hidden, written))

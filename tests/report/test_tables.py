@@ -15,6 +15,7 @@ from aiqvit.report.writers import write
 class Fake(Method):
     title = "Fake_1"
     note = "50% & more"
+    images = 8
 
 
 def make(method, model, top1, bits="4/4", seed=0, status="done", title=None, made_by="s", coverage=None, **settings):

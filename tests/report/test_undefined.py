@@ -9,12 +9,12 @@ from aiqvit.harness.store.records import Store
 from aiqvit.report import plots
 from aiqvit.report.__main__ import main as report
 from aiqvit.report.paper import ours
-from aiqvit.report.records import parts
+from aiqvit.report.records import About, parts
 from tests.report.make_records import record, write
 from tests.report.test_tables import texts
 
 NAN = float("nan")
-METHODS = {"minmax": ("MinMax", ""), "fp32": ("Full precision", "")}
+METHODS = {"minmax": About("MinMax"), "fp32": About("Full precision")}
 
 
 def runs(box, mask):

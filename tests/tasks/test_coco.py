@@ -137,6 +137,19 @@ def test_raw_outputs_have_one_shape_whatever_the_model_and_gradients(task, name)
     assert stem.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("name", mini.MODELS)
+def test_regions_stay_with_their_image_whatever_images_are_joined(task, name):
+    model, samples = models.prepare(mini.detector(name)), task.calibration(None, 4, 0)[0]
+    with torch.no_grad():
+        together = task.forward(model, samples[:3])
+        joined = task.forward(model, [samples[2], samples[3], samples[0]])  # one is new
+        alone = [task.forward(model, [sample]) for sample in (samples[2], samples[3], samples[0])]
+    kept = [len(sample["regions"][0]) for sample in samples]
+    assert min(kept) > 0
+    torch.testing.assert_close(joined[8], torch.cat([outputs[8] for outputs in alone]), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(joined[8][: kept[2]], together[8][-kept[2] :], rtol=1e-3, atol=1e-4)
+
+
 def plain(items, *_, **__):
     return items
 
@@ -219,5 +232,5 @@ def test_a_record_says_on_how_many_images_ranges_were_found(tmp_path, folder, mo
                  "8/8", "--limit", "1", "--out", str(tmp_path)]) == 0
     (record,) = (json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*minmax*"))
     assert record["calibration_images"] == record["range_images"] == 12
-    assert record["coverage"]["quantized"] > 0.85 and record["coverage"]["missed"] == 0
-    assert 0 < record["coverage"]["declared"] < 0.15  # the transposed convolution of the mask head
+    assert record["coverage"]["quantized"] > 0.84 and record["coverage"]["missed"] == 0
+    assert 0 < record["coverage"]["declared"] < 0.16  # the transposed convolution of the mask head

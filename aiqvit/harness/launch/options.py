@@ -79,7 +79,7 @@ def choose_methods(expression: str, settings: Iterable[str] = (), calib: int | N
         found = re.fullmatch(r"([^\[\]]+)(?:\[(.*)\])?", part)
         if not found:
             raise UserError(f"method {part!r}: expected NAME or NAME[key=value,...]")
-        for name in METHODS.usable(found[1].strip()):
+        for name in _usable(found[1].strip()):
             picked[name, re.sub(r"\s*([,=])\s*", r"\1", found[2] or "").strip()] = METHODS.get(name)
     shared = [_pair(text) for text in settings]
     for key, _ in shared:
@@ -95,6 +95,12 @@ def choose_methods(expression: str, settings: Iterable[str] = (), calib: int | N
         changed |= {k: _read(name, cls, k, v) for k, v in _variant_pairs(variant)}
         choices.append(MethodSpec(name, cls, changed))
     return choices
+
+
+def _usable(pattern: str) -> list[str]:
+    """Names that a pattern means; a method that is there for its grids has to be called by its name."""
+    names = METHODS.usable(pattern)
+    return [name for name in names if name == pattern or not METHODS.get(name).only_in_grids]
 
 
 def grid_methods(name: str) -> str:

@@ -96,8 +96,9 @@ def quantized(item: Run, task: Task, subject: Subject, device: str, record: Reco
     shape = tuple(batches[0].shape[1:]) if batches and isinstance(batches[0], torch.Tensor) else ()
     return model, Info(
         method=item.spec.method, title=item.label, note=item.method.note, bits=item.spec.bits, preset=item.spec.preset,
-        seed=item.spec.seed, settings=plain(item.spec.settings), samples=record["calibration_images"], shape=shape,
-        model=subject.name, task=task.name, recipe=subject.recipe, weights=subject.checksum,
+        seed=item.spec.seed, settings=plain(item.spec.settings), rewritten=record.get("rewritten", ()),
+        samples=record["calibration_images"], shape=shape, model=subject.name, task=task.name, recipe=subject.recipe,
+        weights=subject.checksum,
         size=sum(t.numel() * t.element_size() for t in subject.model.state_dict().values()),
         coverage=record["coverage"], versions=versions())
 
@@ -171,6 +172,7 @@ def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: st
         seed=item.spec.seed,
         bit_rules={**subject.bit_rules, **item.bit_rules},
         forward=task.forward,
+        features=task.features,
         join=join,
         progress=progress,
         log=record["log"],

@@ -39,22 +39,27 @@ class Uniform(Quantizer):
         scale, self.zero = formats.affine_qparams(low, high, self.bits, self.symmetric)
         self.scale.data = scale
 
+    def grid(self) -> tuple[Tensor, Tensor]:
+        """Scale and zero-point, each of a shape that broadcasts against the tensor."""
+        return self.scale, self.zero
+
     def fake(self, x: Tensor) -> Tensor:
         """See `Quantizer`; gradients to `x` and `scale`."""
         needs = torch.is_grad_enabled() and (x.requires_grad or self.scale.requires_grad)
+        scale, zero = self.grid()
         with torch.no_grad():
             if not needs:
-                return formats.uniform_fake(x, self.scale, self.zero, self.bits)
-            y, mask = formats.uniform_round(x, self.scale, self.zero, self.bits)
-        return formats.ScaleSTE.apply(x, self.scale, y, mask)
+                return formats.uniform_fake(x, scale, zero, self.bits)
+            y, mask = formats.uniform_round(x, scale, zero, self.bits)
+        return formats.ScaleSTE.apply(x, scale, y, mask)
 
     def encode(self, x: Tensor) -> Tensor:
         """See `Quantizer`."""
-        return formats.uniform_encode(x, self.scale, self.zero, self.bits)
+        return formats.uniform_encode(x, *self.grid(), self.bits)
 
     def decode(self, codes: Tensor) -> Tensor:
         """See `Quantizer`."""
-        return formats.uniform_decode(codes, self.scale, self.zero)
+        return formats.uniform_decode(codes, *self.grid())
 
     def constrain(self) -> None:
         """Keep scales positive."""

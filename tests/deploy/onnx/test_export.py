@@ -10,15 +10,19 @@ import torch
 from aiqvit.deploy.onnx.export import Exported, export_onnx
 from aiqvit.harness.launch.options import choose_methods
 from aiqvit.interfaces import Bits, Job
+from aiqvit.recon import rewriting
 from aiqvit.registry import METHODS
 from tests.deploy.onnx.runtime import INTEGER, differing, kernels, run
-from tests.models import images, tiny
+from tests.families import networks
+from tests.models import FAMILIES, images, tiny
 
 NAMES = [name for name in METHODS.names() if name != "fp32"]
 CASES = [*((name, "vit", "4/6") for name in NAMES), ("minmax", "deit", "8/8"), ("minmax", "swin", "8/8"),
-         ("aiqvit", "swin", "3/3"), ("minmax", "vit", "4/32")]
+         ("aiqvit", "swin", "3/3"), ("minmax", "vit", "4/32"),
+         *(("minmax[rotate=on]", family, "8/8") for family in ("vit", "deit", "swin", "tv_vit", "clip"))]
 FLOAT = {  # products whose codes are no multiples of a step
-    "repqvit": {"av": "float: log-sqrt2 codes"}, "isvit": {"av": "float: shift-uniform-log2 codes"},
+    **dict.fromkeys(("repqvit", "erq", "gptaq"), {"av": "float: log-sqrt2 codes"}),
+    "isvit": {"av": "float: shift-uniform-log2 codes"},
     "adalog": dict.fromkeys(("av", "fc2"), "float: adaptive-log codes")}
 TWO_RANGES = {"ptq4vit": ("av", "fc2"), "apqvit": ("fc2",)}
 
@@ -27,8 +31,9 @@ TWO_RANGES = {"ptq4vit": ("av", "fc2"), "apqvit": ("fc2",)}
 def quantized(method: str, family: str, bits: str) -> torch.nn.Module:
     """A tiny model after the method at preset smoke."""
     (choice,) = choose_methods(method)
-    job = Job(tiny(family), None, list(images().split(4)), Bits.parse(bits), bit_rules=choice.bit_rules)
-    return choice.build("smoke").quantize(job)
+    model = tiny(family) if family in FAMILIES else networks.build(family)
+    job = Job(model, None, list(images().split(4)), Bits.parse(bits), bit_rules=choice.bit_rules)
+    return rewriting.quantized(choice.build("smoke"), job)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=" ".join)

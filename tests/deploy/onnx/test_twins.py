@@ -22,8 +22,7 @@ LEFT = {"uniform": q.Uniform, "log": q.LogSqrt2, "affine": q.DynamicFocusing,
         "intzp": partial(q.DynamicFocusing, decoding="intzp"),
         "zero_low": partial(q.DynamicFocusing, decoding="zero_low"), "shift_log": q.ShiftUniformLog2,
         "adaptive_log": q.AdaptiveLog, "twin": q.TwinSoftmax}
-MATMULS = {  # integer ones, one where nothing is said
-    "zero_low": 2, "twin": 2, "log": 0, "shift_log": 0, "adaptive_log": 0}
+MATMULS = {"zero_low": 2, "twin": 2, "log": 0, "shift_log": 0, "adaptive_log": 0}  # integer ones; else one
 
 
 @cache

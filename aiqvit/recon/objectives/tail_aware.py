@@ -1,0 +1,111 @@
+"""What the rest of the network makes of a unit's error, beside the error itself: GLF-Q's loss, and one of logits.
+
+GLF-Q (2026 preprint): L = L_g / L_g0 + 2 L_l / L_l0. The local term L_l is the squared error of the unit's output, the
+global one, L_g, that of the feature in front of the head, behind the teacher's full-precision rest of the network. Each
+is divided by its value on the first mini-batch. Of detectors there are two features, what the predictors of boxes and
+of masks get of regions: L = .5 L_box / L_box0 + .5 L_mask / L_mask0 + 2 L_l / L_l0. Units of the FPN have 2 L_l / L_l0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import ceil
+
+import torch
+from torch import Tensor, nn
+
+from aiqvit.quant.anatomy import layer_roles, units_of
+from aiqvit.quant.surgery import quant_layers
+from aiqvit.recon.gradients import distances, tensors_of
+from aiqvit.recon.objective import Objective
+from aiqvit.recon.tail import End, Tail
+from aiqvit.recon.walk import UnitData
+
+LEAST = 1e-12  # of a first value that divides
+LOCAL = "neck"  # the role of layers whose units have the local term only
+
+
+class TailAware(Objective):
+    """The loss; a subclass says what is compared at the end of the tail.
+
+    `share` is the part of each batch that the tail sees: its terms are means over these samples. Batches are drawn at
+    random, so that the gradient stays unbiased; 1 is the published form. `weight` is that of the local term.
+    """
+
+    def __init__(self, end: End = "", share: float = 1.0, weight: float = 2.0) -> None:
+        """`end` is where the tail ends (see `Tail`), by default with what the network gives."""
+        self.end, self.share, self.weight = end, share, weight
+        self.starts_at = 1 + weight
+        self.tail: Tail | None = None
+        self.seen = share
+        self.first: tuple[Tensor, Tensor] | None = None  # of the terms behind the tail (K,), and L_l0
+        self.wanted: dict[int, list[Tensor]] = {}  # what the teacher gives, by sample: the same behind every unit
+
+    def start(self, data: UnitData) -> None:
+        """See `Objective`."""
+        self.tail, self.store, self.first = data.tail, data.targets.store, None
+        local = any(layer.weight_quantizer.role == LOCAL for _, layer in quant_layers(data.unit))
+        self.seen = 0.0 if local else self.share
+
+    def errors(self, output: Tensor, target: Tensor, rows: Sequence[int]) -> Tensor:
+        """See `Objective`; (B,)."""
+        local = (output - target).square().flatten(1).mean(1)  # (B,)
+        seen = ceil(self.seen * len(rows))
+        behind = self.behind(output[:seen], rows[:seen]) if seen else local.new_zeros(1, 1)  # (b, K)
+        if self.first is None:
+            self.first = tuple(term.detach().mean(0).clamp(min=LEAST) for term in (behind, local))
+        errors = self.weight * local / self.first[1]
+        if not seen:
+            return errors
+        return torch.cat([errors[:seen] + (behind / self.first[0]).mean(1) * (len(rows) / seen), errors[seen:]])
+
+    def behind(self, output: Tensor, rows: Sequence[int]) -> Tensor:
+        """K errors at the end of the tail, a sample: (B, K)."""
+        raise TypeError(f"{type(self).__name__} does not implement behind")
+
+    def ends(self, output: Tensor, rows: Sequence[int]) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
+        """Each tensor that comes out of the tail, what the teacher has there, and how many rows each sample has."""
+        self._ask([row for row in rows if row not in self.wanted])
+        wanted = zip(*(self.wanted[row] for row in rows), strict=True)
+        for given, parts in zip(tensors_of(self.tail(output, rows, self.end)), wanted, strict=True):
+            yield given, torch.cat(parts).to(given.device), list(map(len, parts))
+
+    def _ask(self, rows: Sequence[int]) -> None:
+        """Keep what the teacher gives on these samples; one by one where it gives rows of regions, not of samples."""
+        found = tensors_of(self.tail.reference(rows, self.end)) if rows else []
+        if len(rows) > 1 and any(len(tensor) != len(rows) for tensor in found):
+            for row in rows:
+                self._ask([row])
+            return
+        parts = zip(*(tensor.cpu().split(len(tensor) // len(rows)) for tensor in found), strict=True)
+        self.wanted |= {row: [self.store.keep(tensor.clone()) for tensor in part]
+                        for row, part in zip(rows, parts, strict=True)}
+
+
+class Features(TailAware):
+    """GLF-Q: squared errors of the features that the head gets: a class token, the mean of tokens, all points, regions.
+
+    There is one term for each tensor at the end of the tail, and the loss has their mean.
+    """
+
+    def behind(self, output: Tensor, rows: Sequence[int]) -> Tensor:
+        """Means over a sample's values of each tensor."""
+        terms = [[part.mean() for part in (given - wanted).square().flatten(1).mean(1).split(counts)]
+                 for given, wanted, counts in self.ends(output, rows)]
+        return torch.stack([torch.stack(term) for term in terms], 1)
+
+
+class Logits(TailAware):
+    """The KL divergence of the logits that the network gives, of other outputs half the squared error, in one term."""
+
+    def behind(self, output: Tensor, rows: Sequence[int]) -> Tensor:
+        """Sums over all that the network gives of a sample."""
+        terms = [[part.sum() for part in distances(given, wanted).split(counts)]
+                 for given, wanted, counts in self.ends(output, rows)]
+        return torch.stack([torch.stack(term) for term in terms], 1).sum(1, keepdim=True)
+
+
+def head_layer(model: nn.Module) -> str:
+    """The unit of an open model that ends in the head: it gets the feature of a sample. Empty where there is none."""
+    heads = [name for name, role in layer_roles(model).items() if role == "head"]
+    return next((unit for unit in units_of(model) for head in heads if f"{head}.".startswith(f"{unit}.")), "")
