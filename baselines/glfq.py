@@ -30,7 +30,7 @@ class GLFQ(Blockwise):
 
     title: ClassVar[str] = "GLF-Q"
     note: ClassVar[str] = "from the preprint's text; there is no official code."
-    fairness: ClassVar[str] = "nothing more by its text: one range a tensor everywhere; the image is not quantized"
+    fairness: ClassVar[str] = "by its text the image in full precision, and else one range a tensor as here"
     presets: ClassVar[dict[str, dict]] = {
         **Blockwise.presets, "quick": {**Blockwise.presets["quick"], "tail_share": 0.25}}
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
