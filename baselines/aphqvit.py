@@ -23,6 +23,7 @@ class APHQViT(Blockwise):
     """ReLU; AdaRound with dropping; squared error weighted by the average perturbation map."""
 
     title: ClassVar[str] = "APHQ-ViT"
+    note: ClassVar[str] = ""
     fairness: ClassVar[str] = "one range a head in attention products, at 2 bits one a token for activations"
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
     only_in_grids: ClassVar[bool] = False

@@ -62,7 +62,7 @@ class Blockwise(Method):
                   "weight_rate": 5e-4, "weight_level": 0.1, "head": False, "init_images": 64, "mlp_steps": 200,
                   "mlp_rate": 1e-3, "regions": 100},
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20,
-                  "mlp_steps": 3},
+                  "mlp_steps": 3, "refreshes": 1},
     }
     grids: ClassVar[dict[str, tuple[str, ...]]] = {
         "losses": (*(f"objective={loss}" for loss in get_args(Loss)),

@@ -123,6 +123,22 @@ def test_penalty_and_hooks_are_called():
 
 
 
+@pytest.mark.parametrize("normalised", (True, False))
+def test_the_loss_beside_a_penalty_is_divided_by_its_first_value_unless_told_otherwise(normalised):
+    data = linear_data()
+    schedule = Schedule(1, 12, objective("mse"), normalised=normalised)
+    first, weight, before = evaluate(data, range(12), schedule.objective).item(), data.unit.weight, []
+
+    def keep(step: int) -> torch.Tensor:
+        (loss,) = torch.autograd.grad(evaluate(data, range(12), schedule.objective), weight)
+        before.append(loss)
+        return 0.0 * weight.sum()
+
+    reconstruct(data, [Group((weight,), 0.0)], schedule, lambda step: list(range(12)), penalty=keep,
+                after_step=lambda: before.append(weight.grad.clone()))
+    torch.testing.assert_close(before[1], before[0] / (first if normalised else 1))
+
+
 def test_uniform_sampler_passes_over_all_samples():
     draw = uniform_sampler(torch.arange(10), 4, torch.Generator().manual_seed(0))
     assert sorted(i for step in range(5) for i in draw(step)) == sorted(list(range(10)) * 2)
