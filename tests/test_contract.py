@@ -30,7 +30,7 @@ from aiqvit.recon import rewriting
 from aiqvit.registry import METHODS
 
 BITS = ("3/3", "4/6")
-METHOD_NAMES = [name for name in METHODS.names() if name != "fp32"]
+METHOD_NAMES = [name for name in METHODS.names() if name != "fp32" and not METHODS.get(name).only_in_grids]
 AS_PORTED = [f"{name}[operands=head,weights=output]" for name in ("brecq", "qdrop")]
 POINT_TASKS = ("modelnet40", "shapenetpart")
 MODELS = (*mini.MODELS, *POINT_TASKS)

@@ -15,7 +15,7 @@ from aiqvit.registry import METHODS
 from aiqvit.settings import kinds
 from tests.families import networks
 
-METHOD_NAMES = [name for name in METHODS.names() if name != "fp32"]
+METHOD_NAMES = [name for name in METHODS.names() if name != "fp32" and not METHODS.get(name).only_in_grids]
 FAMILIES = ("vit_parallel_fused", "vit_things", "vit_post_norm", "vit_diff_parallel", "vit_rms", "siglip",
             "eva02_scaled", "rope_mixed", "dinov3", "beit_shared", "cait", "swin_padded", "swinv2", "tv_vit",
             "tv_swin", "tv_swinv2")
