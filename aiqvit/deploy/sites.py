@@ -15,6 +15,7 @@ from aiqvit.quant.site import FULL, HALF, Site
 from aiqvit.quant.state import scheme_of
 
 DIMENSIONS = 4  # of a quantizer's tensors at most
+TOKEN = -2  # the axis whose parts may be those of each head too
 
 
 class Stored(TypedDict):
@@ -46,8 +47,9 @@ def restored(name: str, stored: Stored, tensors: Mapping[str, Tensor]) -> Quanti
     if quantizer.get_extra_state() != stored:
         raise wrong
     for key, tensor in tensors.items():
-        most = 1 if quantizer.axis is None else max(tensor.shape, default=0)
-        if len(tensor.shape) > DIMENSIONS or not tensor.numel() == most > 0:
+        sides = sum(side > 1 for side in tensor.shape)
+        most = 0 if quantizer.axis is None else 2 if quantizer.axis == TOKEN else 1
+        if len(tensor.shape) > DIMENSIONS or not tensor.numel() or sides > most:
             raise ValueError(f"{name}.{key} has the shape {tuple(tensor.shape)}: expected one value, or with an axis "
                              "one for each part of that dimension")
     return quantizer

@@ -29,7 +29,7 @@ VARIANTS = {  # of methods, each with a format or a tensor that no other case ha
     "aiqvit[decoding=zero_low]": "4/3", "aiqvit[dfq=off,softmax=log_sqrt2]": "4/4", "aiqvit[head=on]": "4/4",
     "repqvit[official_levels=on]": "4/4", "repqvit[official_levels=on,bits:head=2/8]": "8/8",
     "adalog[protocol=paper]": "3/4", "adalog[official_levels=on]": "8/8",
-    "isvit[official_levels=on]": "3/3", "erq[dual=on]": "4/4", "gptaq[activations=qdrop]": "3/3",
+    "isvit[official_levels=on]": "3/3", "erq[dual=on]": "4/4", "fimaq[protocol=paper]": "3/4", "gptaq[activations=qdrop]": "3/3",
     "ptq4vit[official_sum=on]": "4/6", "apqvit[unsigned=off]": "6/6",
     "minmax": "4/32", "repqvit": "4/16", "ptq4vit": "2/16", "isvit": "3/32",
     "minmax[rotate=on]": "4/4", "brecq[rotate=on]": "3/5", "aiqvit[rotate=on]": "4/4",

@@ -128,7 +128,7 @@ def test_fields_are_those_of_the_header():
 def test_formats_tensors_and_options_are_those_of_the_quantizers():
     rows = {name.strip("`"): (tensors, options) for name, tensors, options, _ in table("format")}
     assert rows.keys() == set(quantizers.__all__) - {"Quantizer"}
-    assert rows.keys() - {"Float", "Half"} == FORMULAS.keys()
+    assert rows.keys() - {"Float", "Half", "DualUniform"} == FORMULAS.keys()
     for name, (tensors, options) in rows.items():
         quantizer = getattr(quantizers, name)() if name == "Half" else getattr(quantizers, name)(4)
         own = {key for key, _ in (*quantizer.named_parameters(), *quantizer.named_buffers())}
@@ -150,3 +150,12 @@ def test_formulas_are_those_of_the_formats(name, options, bits):
     assert np.allclose(value(codes.numpy().astype(F), tensors, options, bits), expected, rtol=1e-6, atol=1e-9)
     found = np.clip(code(x.numpy(), tensors, options, bits), 0, quantizer.levels - 1)
     assert (found != quantizer.encode(x).numpy()).mean() < 1e-3  # logarithms of numpy and torch round apart at ties
+
+
+def test_the_formula_of_two_ranges_a_row_is_that_of_the_format():
+    quantizer, weight = quantizers.DualUniform(4), torch.randn(20, 12, generator=torch.Generator().manual_seed(0))
+    quantizer.calibrate(weight)
+    first, second = (((codes := quantizer.encode(weight)) - zero) * scale for scale, zero in (
+        (quantizer.scale, quantizer.zero), (quantizer.second_scale, quantizer.second_zero)))
+    assert 0 < quantizer.second.sum() < 12 and codes.max() < 16
+    torch.testing.assert_close(quantizer.decode(codes), torch.where(quantizer.second, second, first))
