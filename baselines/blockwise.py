@@ -85,6 +85,7 @@ class Blockwise(Method):
     mlp_rate: Rate = 4e-5  # Adam on weights and biases of an MLP
     mlp_quantile: Part = 0.99  # of the values above 0 behind GELU, at which the clamped term clamps
     tail_share: Share = 1.0  # of each batch, seen by the rest of the network (glf, logits)
+    tail_half: bool = False  # its matrix products in bfloat16 (glf, logits)
     tail_skip: Share = 0.0  # of the units, from the first, that have no such term (glf, logits)
     local: Number = 2.0  # weight of the local term beside that (glf, logits)
     regions: Count = 1000  # an image, that are compared (glf on detectors)
@@ -138,9 +139,9 @@ class Blockwise(Method):
     def goal(self, job: Job) -> Objective:
         """The objective of all units but the head."""
         if self.objective == "glf":
-            return Features(self.feature(job), self.tail_share, self.local, self.tail_skip)
+            return Features(self.feature(job), self.tail_share, self.local, self.tail_skip, self.tail_half)
         if self.objective == "logits":
-            return Logits("", self.tail_share, self.local, self.tail_skip)
+            return Logits("", self.tail_share, self.local, self.tail_skip, self.tail_half)
         if self.objective == "fisher":
             return DiagonalFisher()
         if self.objective == "fima":

@@ -96,6 +96,19 @@ def test_gradients_are_those_of_finite_differences():
         assert output.grad[place].item() == pytest.approx((values[0] - values[1]) / 2e-2, rel=2e-2, abs=2e-4)
 
 
+def test_products_in_bfloat16_move_values_and_gradients_by_little():
+    data, _, output, target = behind("vit", "blocks.0")
+    found = []
+    for half in (False, True):
+        objective, z = Features("head", half=half, weight=0.0), output.clone().requires_grad_()
+        objective.start(data)
+        errors = objective.errors(z, target, ROWS)
+        assert errors.dtype == torch.float32 and not objective.errors(target, target, ROWS).any()
+        found.append((objective.first[0], torch.autograd.grad(errors.mean(), z)[0]))
+    for exact, rough in zip(*found, strict=True):
+        assert not torch.equal(exact, rough) and (exact - rough).norm() < 0.15 * exact.norm()
+
+
 def test_without_a_head_the_output_of_the_network_is_compared():
     assert head_layer(open_model(tiny_points("classifier"))) == "classifier"
     model = tiny("vit")
