@@ -62,7 +62,7 @@ class Blockwise(Method):
                   "weight_rate": 5e-4, "weight_level": 0.1, "head": False, "init_images": 64, "mlp_steps": 200,
                   "mlp_rate": 1e-3, "regions": 100},
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20,
-                  "mlp_steps": 3},
+                  "mlp_steps": 3, "refreshes": 1},
     }
     grids: ClassVar[dict[str, tuple[str, ...]]] = {
         "losses": (*(f"objective={loss}" for loss in get_args(Loss)),
@@ -85,6 +85,7 @@ class Blockwise(Method):
     mlp_rate: Rate = 4e-5  # Adam on weights and biases of an MLP
     mlp_quantile: Part = 0.99  # of the values above 0 behind GELU, at which the clamped term clamps
     tail_share: Share = 1.0  # of each batch, seen by the rest of the network (glf, logits)
+    tail_skip: Share = 0.0  # of the units, from the first, that have no such term (glf, logits)
     local: Number = 2.0  # weight of the local term beside that (glf, logits)
     regions: Count = 1000  # an image, that are compared (glf on detectors)
     rounding_rate: Rate = 1e-3  # Adam on alpha (adaround_qdrop)
@@ -137,9 +138,9 @@ class Blockwise(Method):
     def goal(self, job: Job) -> Objective:
         """The objective of all units but the head."""
         if self.objective == "glf":
-            return Features(self.feature(job), self.tail_share, self.local)
+            return Features(self.feature(job), self.tail_share, self.local, self.tail_skip)
         if self.objective == "logits":
-            return Logits("", self.tail_share, self.local)
+            return Logits("", self.tail_share, self.local, self.tail_skip)
         if self.objective == "fisher":
             return DiagonalFisher()
         if self.objective == "fima":

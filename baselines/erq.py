@@ -4,9 +4,10 @@ https://arxiv.org/abs/2407.06794, code https://github.com/zysxmu/ERQ. RepQ-ViT's
 full-precision inputs, weights are changed in closed form against the error of quantized activations, and once more
 while they are rounded (`aiqvit.recon.ridge`). Nothing is trained. Differences from the authors' code:
 
-- Mean zero-points are rounded, Swin's reductions are reparameterized too, the log-sqrt2 quantizer has 2^b codes, not
-  2^b + 1 (`official_levels` gives theirs), and the image has 8 bits (`protocol=paper` leaves it in full precision).
-- One range a row for every weight; theirs has two in qkv and fc1, the TPAMI paper's dual uniform quantizer (`dual=on`).
+- The log-sqrt2 quantizer has 2^b codes, not 2^b + 1 (`official_levels` gives theirs), weights one range a row; theirs
+  have two in qkv and fc1, the TPAMI paper's dual uniform quantizer (`dual=on`); the image has 8 bits. `protocol=paper`
+  has all three as theirs.
+- Mean zero-points are rounded, and Swin's reductions are reparameterized too.
 - Gram matrices are summed up in place of activations kept on disk, Cholesky factors stand for inverses.
 - The ridge grows with the number of images: theirs is one number, chosen at 1,024.
 - Layers without a bias get one; theirs stop in a debugger. Grouped convolutions are rounded to nearest.
@@ -14,7 +15,7 @@ while they are rounded (`aiqvit.recon.ridge`). Nothing is trained. Differences f
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torch import nn
@@ -53,7 +54,6 @@ class ERQ(Method):
     images: Count = 1024
     init_images: Count = 32  # images that set the ranges of activations
     fractions: Fractions = (0.999, 0.9999, 0.99999)  # of activations
-    ranges: Literal["own", "token"] = "own"  # error that sets ranges per tensor; token: each in its own units
     weight_fractions: Fractions = (*WEIGHT_FRACTIONS, 1.0)
     coe: Number = 20000.0  # the ridge is a tenth of it for 1,024 images
     head_ridge: Number = 0.1  # of the activation step where a layer has one row an image, for 1,024 images
@@ -62,7 +62,7 @@ class ERQ(Method):
     refinement: Whole = 100  # moves a row and half; 0: rounding to nearest
     dual: bool = False  # two ranges a row for weights of qkv and fc1, as in the authors' code
     official_levels: bool = False
-    protocol: Literal["unified", "paper"] = "unified"  # paper: the image is not quantized
+    protocol: Literal["unified", "paper"] = "unified"  # paper: image in float, dual, official_levels
 
     def quantize(self, job: Job) -> nn.Module:
         """See `Method`."""
@@ -79,15 +79,14 @@ class ERQ(Method):
 
     def scheme(self, job: Job) -> RoleScheme:
         """Role -> quantizer."""
-        w, a = job.bits.weight, job.bits.activation
-        own, rows = PercentileMSE(self.fractions), PercentileMSE(self.weight_fractions)
-        tensor = replace(own, by_token=self.ranges == "token")
-        dual = dict.fromkeys(("qkv", "fc1"), spec(DualUniform, w, 0, rows)) if self.dual else {}
+        w, a, paper = job.bits.weight, job.bits.activation, self.protocol == "paper"
+        search, rows = PercentileMSE(self.fractions), PercentileMSE(self.weight_fractions)
+        dual = dict.fromkeys(("qkv", "fc1"), spec(DualUniform, w, 0, rows)) if self.dual or paper else {}
         return by_role({"default": spec(Uniform, w, 0, rows), **dual}, {
-            "default": spec(Uniform, a, None, tensor),
-            "image": spec(Float, 32) if self.protocol == "paper" else spec(Uniform, 8, None, own),
-            "post_layernorm": spec(Uniform, a, -1, own, include_zero=False),
-            "post_softmax": spec(LogSqrt2, a, None, own, official_levels=self.official_levels),
+            "default": spec(Uniform, a, None, search),
+            "image": spec(Float, 32) if paper else spec(Uniform, 8, None, search),
+            "post_layernorm": spec(Uniform, a, -1, search, include_zero=False),
+            "post_softmax": spec(LogSqrt2, a, None, search, official_levels=self.official_levels or paper),
         })
 
     def reduce(self, layer: QuantLayer, gram: Gram | None, samples: int) -> None:

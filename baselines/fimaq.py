@@ -21,6 +21,7 @@ class FIMAQ(Blockwise):
     """AdaRound with dropping; a Fisher matrix of low rank and a diagonal one."""
 
     title: ClassVar[str] = "FIMA-Q"
+    note: ClassVar[str] = ""
     fairness: ClassVar[str] = "one static scale a token for activations, a head and token in attention products"
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
     only_in_grids: ClassVar[bool] = False

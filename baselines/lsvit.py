@@ -21,7 +21,7 @@ class LSViT(Blockwise):
 
     title: ClassVar[str] = "LS-ViT"
     note: ClassVar[str] = "reconstructed from summaries of the paper; its repository could not be read."
-    fairness: ClassVar[str] = "says one range a tensor; its engine has one a head in attention products"
+    fairness: ClassVar[str] = "one range a head in attention products by its engine, one a tensor by its text"
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
     only_in_grids: ClassVar[bool] = False
 

@@ -32,6 +32,7 @@ class Tail:
                  forward: Callable[[nn.Module, Batch], Any]) -> None:
         self.teacher, self.unit, self.calibration, self.forward = teacher, unit, calibration, forward
         self.before = list(units[: list(units).index(unit)])
+        self.depth = len(self.before) / len(units)  # of the unit, as a share of all
 
     def __call__(self, output: Tensor, rows: Sequence[int], end: End = "") -> Any:
         """The teacher's output on the calibration samples `rows`, with `output` (B, ...) as that of the unit.

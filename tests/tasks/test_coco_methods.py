@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("mmdet")
 
 from aiqvit.tasks.detection import models  # noqa: E402
-from aiqvit.tasks.detection.forward import of_one_size, raw_outputs  # noqa: E402
+from aiqvit.tasks.detection.forward import of_one_size, raw_outputs, roi_features  # noqa: E402
 from aiqvit.tasks.mini import coco as mini  # noqa: E402
 from aiqvit.tasks.weights import load_state, read_state  # noqa: E402
 
@@ -19,6 +19,7 @@ from aiqvit.interfaces import Bits, Job  # noqa: E402
 from aiqvit.quant.anatomy import units_of  # noqa: E402
 from aiqvit.quant.card import scheme_card, sites  # noqa: E402
 from aiqvit.quant.surgery import calibrate  # noqa: E402
+from aiqvit.recon import rewriting  # noqa: E402
 from aiqvit.recon.activations import ActivationStore  # noqa: E402
 from aiqvit.recon.capture import chained, unit_inputs  # noqa: E402
 from aiqvit.recon.walk import walk  # noqa: E402
@@ -50,9 +51,9 @@ def quantized(method, detector, bits):
     torch.manual_seed(0)
     cls = METHODS.get(method)
     batches = [samples(2, 32, 32, 0), samples(1, 32, 64, 1), samples(1, 64, 32, 2)]
-    job = Job(copy.deepcopy(detector), UNITS, batches, Bits.parse(bits), forward=raw_outputs,
+    job = Job(copy.deepcopy(detector), UNITS, batches, Bits.parse(bits), forward=raw_outputs, features=roi_features,
               join=of_one_size)
-    return cls(**cls.presets.get("smoke", {})).quantize(job)
+    return rewriting.quantized(cls(**cls.presets.get("smoke", {})), job)
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)

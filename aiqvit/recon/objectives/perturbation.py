@@ -71,7 +71,9 @@ def perturbation_map(tail: Tail, outputs: Activations, generator: Generator, ima
 
 
 def _batches(outputs: Activations, images: int | None) -> Iterator[list[int]]:
-    for rows in outputs.stackable(range(min(images or len(outputs), len(outputs)))):
+    """Never of two calibration batches: outputs of one shape may be of images of several."""
+    for at, start in enumerate(outputs.starts):
+        rows = list(range(start, min(start + outputs.size(at), images or len(outputs))))
         yield from (rows[i : i + BATCH] for i in range(0, len(rows), BATCH))
 
 

@@ -29,12 +29,13 @@ class TailAware(Objective):
     """The loss; a subclass says what is compared at the end of the tail.
 
     `share` is the part of each batch that the tail sees: its terms are means over these samples. Batches are drawn at
-    random, so that the gradient stays unbiased; 1 is the published form. `weight` is that of the local term.
+    random, so that the gradient stays unbiased; 1 is the published form. Units in the first `skip` of all have no tail,
+    which is the longest there; 0 is the published form. `weight` is that of the local term.
     """
 
-    def __init__(self, end: End = "", share: float = 1.0, weight: float = 2.0) -> None:
+    def __init__(self, end: End = "", share: float = 1.0, weight: float = 2.0, skip: float = 0.0) -> None:
         """`end` is where the tail ends (see `Tail`), by default with what the network gives."""
-        self.end, self.share, self.weight = end, share, weight
+        self.end, self.share, self.weight, self.skip = end, share, weight, skip
         self.starts_at = 1 + weight
         self.tail: Tail | None = None
         self.seen = share
@@ -45,7 +46,7 @@ class TailAware(Objective):
         """See `Objective`."""
         self.tail, self.store, self.first = data.tail, data.targets.store, None
         local = any(layer.weight_quantizer.role == LOCAL for _, layer in quant_layers(data.unit))
-        self.seen = 0.0 if local else self.share
+        self.seen = 0.0 if local or data.tail.depth < self.skip else self.share
 
     def errors(self, output: Tensor, target: Tensor, rows: Sequence[int]) -> Tensor:
         """See `Objective`; (B,)."""

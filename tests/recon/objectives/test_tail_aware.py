@@ -71,10 +71,13 @@ def test_a_part_of_the_batch_stands_for_all_of_it():
     errors = objective.errors(output, target, ROWS)
     two = apart[:2].square().mean(1)
     torch.testing.assert_close(errors, torch.cat([two / two.mean() * 3 / 2, torch.zeros(1)]), rtol=1e-4, atol=1e-5)
-    none = Features("head", share=0.0)
-    none.start(data)
     local = (output - target).square().flatten(1).mean(1)
-    torch.testing.assert_close(none.errors(output, target, ROWS), 2 * local / local.mean())
+    for none in (Features("head", share=0.0), Features("head", skip=0.5)):  # the second of four units
+        none.start(data)
+        torch.testing.assert_close(none.errors(output, target, ROWS), 2 * local / local.mean())
+    last = Features("head", skip=0.25)
+    last.start(data)
+    assert not torch.allclose(last.errors(output, target, ROWS), 2 * local / local.mean())
 
 
 def test_gradients_are_those_of_finite_differences():
