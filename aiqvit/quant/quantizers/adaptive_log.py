@@ -90,7 +90,7 @@ class AdaptiveLog(Quantizer):
         with torch.no_grad():
             codes = self._codes(x, 0.0)
             above = x > self.scale
-            inside = (codes < self.zero_code) & ~above
+            inside = (codes < self.zero_code) & (x > SMALLEST * self.scale) & ~above
             smooth = torch.exp2(codes * (self.numerator / -DENOMINATOR)) * self.scale
             slope = torch.where(inside, smooth / x, 0)
         return x * slope + self.scale * above - self.shift

@@ -131,6 +131,18 @@ def test_the_shift_of_gelu_can_as_well_go_into_the_bias_behind():
     torch.testing.assert_close(q.fake(x) @ weight.T, moved, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("bits", "numerator"), [(8, 10), (4, 137)])
+def test_zeros_have_finite_values_and_no_gradient_where_their_code_is_not_the_last(bits, numerator):
+    q = made(bits, numerator)
+    q.scale.requires_grad_(True)
+    x = torch.tensor([0.0, 1e-30, 0.3], requires_grad=True)
+    assert q.encode(x.detach())[0] < q.zero_code
+    y = q.fake(x)
+    y.sum().backward()
+    assert y[:2].abs().max() < 1e-14 and x.grad[:2].tolist() == [0, 0] and x.grad[2] > 0.5
+    assert q.scale.grad.isfinite().all()
+
+
 def test_nan_stays_nan_and_constants_stay_finite():
     assert made().fake(torch.tensor([torch.nan, 0.5])).isnan().tolist() == [True, False]
     for shifted in (False, True):
