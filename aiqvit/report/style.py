@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from zlib import crc32
 
-MARKERS = "osD^vP*Xhd<>"
+MARKERS = "osD^vP*Xhd<>p8H1234"
 COLOURS = {  # Paul Tol's "muted" scheme
     "fp32": "#000000", "minmax": "#999933", "brecq": "#DDAA33", "qdrop": "#88CCEE", "ptq4vit": "#117733",
-    "apqvit": "#AA4499", "repqvit": "#332288", "isvit": "#44AA99", "aiqvit": "#CC3311"}
-SPARE = ("#882255", "#77AADD", "#555555", "#BBCC33", "#EE8866", "#0077BB", "#AA7744")  # other methods, by name
+    "apqvit": "#AA4499", "repqvit": "#332288", "isvit": "#44AA99", "erq": "#882255", "gptaq": "#77AADD",
+    "adalog": "#555555", "aphqvit": "#BBCC33", "fimaq": "#EE8866", "lsvit": "#0077BB", "glfq": "#AA7744",
+    "aiqvit": "#CC3311"}
+SPARE = ("#DDCC77", "#CC6677", "#225555", "#BBBBBB", "#EE99AA", "#6699CC", "#994455")  # other methods, by name
 
 
 def colour(method: str) -> str:
