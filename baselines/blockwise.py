@@ -159,7 +159,7 @@ class Blockwise(Method):
         Regions of detectors are found here, by the student as it is rewritten but not quantized: they stay.
         """
         if job.features is None:
-            return head_layer(open_model(job.model))
+            return head_layer(open_model(job.model), lambda model: job.forward(model, job.calibration[0]))
         for batch in job.calibration:
             job.forward(job.model, batch)
         return lambda model, batch: job.features(model, batch, self.regions)

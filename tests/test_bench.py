@@ -47,7 +47,7 @@ def test_full_precision_comes_first_and_every_record_has_it(bench, executed, tmp
     manifest = toy["manifest"]
     assert manifest["packages"]["torch"] and manifest["python"] and manifest["cpu"] and manifest["batch_size"] == 32
     assert len(manifest["source"]) == 12 and toy["spec"]["version"] == "method 1, task 1, engine 1"
-    assert "label" not in toy and toy["defaults"] == toy["spec"]["settings"]
+    assert "label" not in toy and toy["defaults"] == {"rotate": False} | toy["spec"]["settings"]
     assert found["Full precision 32/32"]["spec"]["version"] == "method 1, task 1"
     assert {"commit", "dirty"} == manifest["git"].keys() if manifest["git"] else True
     assert found["Full precision 32/32"]["fp32"] == found["Full precision 32/32"]["metrics"]

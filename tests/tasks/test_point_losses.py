@@ -37,7 +37,7 @@ def test_every_objective_trains_a_point_transformer(kind, units, loss):
 @pytest.mark.parametrize(("kind", "shape"), [("classifier", (1, 16)), ("segmenter", (1, 32, 8))])
 def test_the_feature_is_what_the_classifier_gets(kind, shape):
     model = tiny_points(kind).requires_grad_(False)
-    assert head_layer(open_model(copy.deepcopy(model))) == "classifier"
+    assert head_layer(open_model(copy.deepcopy(model)), lambda net: net(clouds(2))) == "classifier"
     tail = Tail(model, model.units(), "blocks.0", [clouds(2)], lambda net, x: net(x))
     feature = tail.reference([0], "classifier")
     assert feature.shape == shape

@@ -8,7 +8,7 @@ of masks get of regions: L = .5 L_box / L_box0 + .5 L_mask / L_mask0 + 2 L_l / L
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import ceil
 
 import torch
@@ -127,7 +127,18 @@ class Logits(TailAware):
         return torch.stack([torch.stack(term) for term in terms], 1).sum(1, keepdim=True)
 
 
-def head_layer(model: nn.Module) -> str:
-    """The unit of an open model that ends in the head: it gets the feature of a sample. Empty where there is none."""
+@torch.no_grad()
+def head_layer(model: nn.Module, forward: Callable[[nn.Module], object]) -> str:
+    """The unit of an open model that ends in the head: it gets the feature of a sample.
+
+    Empty where there is none, or where a pass, `forward(model)`, does not come to it.
+    """
     heads = [name for name, role in layer_roles(model).items() if role == "head"]
-    return next((unit for unit in units_of(model) for head in heads if f"{head}.".startswith(f"{unit}.")), "")
+    found = next((unit for unit in units_of(model) for head in heads if f"{head}.".startswith(f"{unit}.")), "")
+    calls: list[bool] = []
+    hook = model.get_submodule(found).register_forward_pre_hook(lambda *_: calls.append(True))
+    try:
+        forward(model)
+    finally:
+        hook.remove()
+    return found if calls else ""

@@ -11,7 +11,7 @@ from aiqvit.quant.surgery import calibrate
 from aiqvit.recon.activations import ActivationStore
 from aiqvit.recon.objectives.tail_aware import Features, Logits, head_layer
 from aiqvit.recon.walk import walk
-from tests.models import images, tiny, tiny_points, uniform, units
+from tests.models import clouds, images, tiny, tiny_points, uniform, units
 
 BATCHES = [images(4, 1), images(2, 2)]
 ROWS = [5, 1, 2]
@@ -49,7 +49,7 @@ CASES = [("vit", "blocks.0", "head"), ("deit", "blocks.1", "head"), ("swin", "la
 @pytest.mark.parametrize(("family", "unit", "at"), CASES)
 def test_features_and_logits_are_those_of_the_network_behind_the_unit(family, unit, at):
     data, teacher, output, target = behind(family, unit)
-    assert head_layer(teacher) == at
+    assert head_layer(teacher, lambda model: model(BATCHES[0])) == at
     local = (output - target).square().flatten(1).mean(1)
     apart = (through(teacher, unit, output, at) - through(teacher, unit, target, at)).square().mean(1)
     logits = [through(teacher, unit, value, "").log_softmax(-1) for value in (output, target)]
@@ -110,7 +110,9 @@ def test_products_in_bfloat16_move_values_and_gradients_by_little():
 
 
 def test_without_a_head_the_output_of_the_network_is_compared():
-    assert head_layer(open_model(tiny_points("classifier"))) == "classifier"
-    model = tiny("vit")
+    points = open_model(tiny_points("classifier"))
+    assert head_layer(points, lambda model: model(clouds())) == "classifier"
+    model = open_model(tiny("vit"))
+    assert head_layer(model, lambda vit: vit.forward_features(images())) == ""  # not called
     model.reset_classifier(0)
-    assert head_layer(open_model(model)) == ""
+    assert head_layer(open_model(model), lambda vit: vit(images())) == ""
