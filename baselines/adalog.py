@@ -43,6 +43,8 @@ class AdaLog(Method):
     """Adaptive logarithms post-Softmax and post-GELU, combining search of ranges, then AdaRound."""
 
     title: ClassVar[str] = "AdaLog"
+    fairness: ClassVar[str] = ("one range a head for queries, keys and values, 2^b + 1 codes post-Softmax and "
+                               "post-GELU, the image in float")
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
         "quick": {"images": 512, "batch": 8, "steps": 320, "rounding_rate": 0.2, "level_rate": 0.3, "penalty": 0.1,
