@@ -24,7 +24,8 @@ class APHQViT(Blockwise):
 
     title: ClassVar[str] = "APHQ-ViT"
     note: ClassVar[str] = ""
-    fairness: ClassVar[str] = "one range a head in attention products, at 2 bits one a token for activations"
+    fairness: ClassVar[str] = ("one range a head in attention products, at 2 bits one a token for activations, the "
+                               "image in float")
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
     only_in_grids: ClassVar[bool] = False
 

@@ -22,7 +22,8 @@ class FIMAQ(Blockwise):
 
     title: ClassVar[str] = "FIMA-Q"
     note: ClassVar[str] = ""
-    fairness: ClassVar[str] = "one static scale a token for activations, a head and token in attention products"
+    fairness: ClassVar[str] = ("one static scale a token for activations, a head and token in attention products, the "
+                               "image in float")
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
     only_in_grids: ClassVar[bool] = False
 
