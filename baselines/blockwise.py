@@ -27,7 +27,6 @@ from torch import nn
 from aiqvit.bounds import Count, Number, Part, Rate, Share, Tries, Whole
 from aiqvit.families.opening import open_model
 from aiqvit.interfaces import Job, Method
-from aiqvit.quant.card import sites
 from aiqvit.quant.observers import RangeAndZero, Shrink
 from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
@@ -40,7 +39,7 @@ from aiqvit.recon.objectives.fima import FIMA
 from aiqvit.recon.objectives.least_squares import LeastSquares
 from aiqvit.recon.objectives.perturbation import Perturbation
 from aiqvit.recon.objectives.tail_aware import Features, Logits, head_layer
-from aiqvit.recon.rounded import RoundingRates, train_rounding
+from aiqvit.recon.rounded import RoundingRates, train_dropping
 from aiqvit.recon.straight import WeightRates, train_weights
 from aiqvit.recon.tail import End
 from aiqvit.recon.tokens import scales_by_token
@@ -181,12 +180,6 @@ class Blockwise(Method):
             rates = WeightRates(self.weight_rate, self.scale_rate, self.weight_level, self.level_rate)
             return train_weights(data, Schedule(self.steps, self.batch, goal), rates, job.generator, job.progress,
                                  self.put_back)
-        activations = [q for _, q in sites(data.unit) if q.site.operand == "activation"]
-        for q in activations:
-            q.dropping(self.drop, job.noise)
         rates = RoundingRates(self.rounding_rate, self.scale_rate, self.level_rate, self.penalty, self.warm_up)
-        losses = train_rounding(data, Schedule(self.steps, self.batch, goal, mix=1 - self.drop), rates, job.generator,
-                                job.progress, self.put_back)
-        for q in activations:
-            q.dropping(0.0)
-        return losses
+        return train_dropping(data, Schedule(self.steps, self.batch, goal, mix=self.drop), rates, self.drop, job,
+                              self.put_back)

@@ -11,7 +11,7 @@ Swin keeps its LayerNorms and is rotated in its heads only, as there. On detecto
 the predictors of boxes and masks, in at most `regions` regions an image (1000, masks in 128 of them; 100 and 13 under
 `quick`); units of the FPN have the local term only, RPN and heads get ranges. Regions are those of the student's RPN,
 as there, but from before its first block is quantized. `quick` runs the rest of the network in bfloat16
-(`tail_half`), which is three times as fast; a quarter of each batch lost much on training images.
+(`tail_half`), which is faster; a quarter of each batch lost much on training images.
 """
 
 from __future__ import annotations

@@ -24,12 +24,11 @@ from torch import nn
 
 from aiqvit.bounds import Count, Number, Rate, Share, Tries, Whole
 from aiqvit.interfaces import Job, Method
-from aiqvit.quant.card import sites
 from aiqvit.quant.observers import RangeAndZero, Shrink
 from aiqvit.quant.site import RoleScheme
 from aiqvit.recon.loop import Schedule
 from aiqvit.recon.objective import objective
-from aiqvit.recon.rounded import RoundingRates, train_rounding
+from aiqvit.recon.rounded import RoundingRates, train_dropping
 from aiqvit.recon.walk import UnitData, calibrate_ranges, gives_logits, is_head, reconstruct_model
 
 
@@ -89,12 +88,7 @@ class QDrop(Method):
         """Train one unit; return its log entry."""
         began = time.perf_counter()
         goal = objective("kl" if gives_logits(data.unit) else self.loss)
-        activations = [q for _, q in sites(data.unit) if q.site.operand == "activation"]
-        for q in activations:
-            q.dropping(self.drop, job.noise)
         rates = RoundingRates(self.rounding_rate, self.scale_rate, self.level_rate, self.penalty, self.warm_up)
-        losses = train_rounding(data, Schedule(self.steps, self.batch, goal, mix=1 - self.drop), rates, job.generator,
-                                job.progress, self.put_back)
-        for q in activations:
-            q.dropping(0.0)
+        losses = train_dropping(data, Schedule(self.steps, self.batch, goal, mix=1 - self.drop), rates, self.drop, job,
+                                self.put_back)
         return {**losses, "seconds": round(time.perf_counter() - began, 2)}

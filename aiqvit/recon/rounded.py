@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from aiqvit.interfaces import Job
 from aiqvit.quant.card import sites
 from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.loop import Group, Schedule, groups_of, guarded, reconstruct, uniform_sampler
@@ -32,6 +33,18 @@ def train_rounding(data: UnitData, schedule: Schedule, rates: RoundingRates, gen
     `put_back`: see `guarded`. Returns the losses for the log.
     """
     return guarded(data, schedule, lambda: _train(data, schedule, rates, generator, progress), put_back)
+
+
+def train_dropping(data: UnitData, schedule: Schedule, rates: RoundingRates, drop: float, job: Job,
+                   put_back: bool = True) -> dict:
+    """`train_rounding` as in QDrop: a share `drop` of the elements of every activation inside is not quantized."""
+    activations = [q for _, q in sites(data.unit) if q.site.operand == "activation"]
+    for q in activations:
+        q.dropping(drop, job.noise)
+    losses = train_rounding(data, schedule, rates, job.generator, job.progress, put_back)
+    for q in activations:
+        q.dropping(0.0)
+    return losses
 
 
 def _train(data: UnitData, schedule: Schedule, rates: RoundingRates, generator: torch.Generator,

@@ -10,14 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aiqvit.recon.capture import first
+from aiqvit.recon.capture import Reached, first
 from aiqvit.samples import Batch
 
 End = str | Callable[[nn.Module, Batch], Any]
-
-
-class _Reached(Exception):
-    """Raised inside a forward pass with the input of the wanted module."""
 
 
 class Tail:
@@ -58,12 +54,12 @@ class Tail:
             return (end or self.forward)(self.teacher, batch)
 
         def stop(_: nn.Module, args: tuple) -> None:
-            raise _Reached(args[0])
+            raise Reached(args[0])
 
         hook = self.teacher.get_submodule(end).register_forward_pre_hook(stop)
         try:
             self.forward(self.teacher, batch)
-        except _Reached as reached:
+        except Reached as reached:
             return reached.args[0]
         finally:
             hook.remove()

@@ -9,7 +9,7 @@ H v takes a directional derivative and a backward pass, and is no difference of 
 The paper takes v = 1, the same change of all elements. That is what a LayerNorm takes away: in networks whose residual
 stream is read through LayerNorms alone, H 1 = 0, and the code's difference of two float32 gradients is rounding noise.
 Noise is spread by the same J^T F, so its size still says what the output depends on. Here v has random signs, which has
-a meaning in exact arithmetic: on DeiT-Tiny such maps correlate with the code's at 0.75 to 0.97.
+a meaning in exact arithmetic.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class TailAware(Objective):
     `share` is the part of each batch that the tail sees: its terms are means over these samples. Batches are drawn at
     random, so that the gradient stays unbiased; 1 is the published form. Units in the first `skip` of all have no tail,
     which is the longest there; 0 is the published form. `weight` is that of the local term. With `half` the tail
-    multiplies matrices in bfloat16, for the teacher's outputs as well: three times as fast on a CPU that can.
+    multiplies matrices in bfloat16, for the teacher's outputs as well, which is faster on a CPU that can.
     """
 
     def __init__(self, end: End = "", share: float = 1.0, weight: float = 2.0, skip: float = 0.0,
