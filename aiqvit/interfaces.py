@@ -131,7 +131,7 @@ class Method:
 
     title: ClassVar[str]
     note: ClassVar[str] = ""  # printed under every table, for example "reimplementation, unverified"
-    fairness: ClassVar[str] = ""  # printed there: what the authors' code has and `unified` has not, "a scale a token"
+    fairness: ClassVar[str] = ""  # printed there: what is published and `unified` has not, "a scale a token"
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
     only_in_grids: ClassVar[bool] = False  # not among `--method all`

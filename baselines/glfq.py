@@ -30,7 +30,7 @@ class GLFQ(Blockwise):
 
     title: ClassVar[str] = "GLF-Q"
     note: ClassVar[str] = "from the preprint's text; there is no official code."
-    fairness: ClassVar[str] = "by its text the image in full precision, and else one range a tensor as here"
+    fairness: ClassVar[str] = "the image in float, and one range a tensor as here"
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
     only_in_grids: ClassVar[bool] = False
 

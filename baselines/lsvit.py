@@ -21,8 +21,8 @@ class LSViT(Blockwise):
 
     title: ClassVar[str] = "LS-ViT"
     note: ClassVar[str] = "reconstructed from summaries of the paper; its repository could not be read."
-    fairness: ClassVar[str] = ("one range a head in attention products by its engine, one a tensor by its text; the "
-                               "image in float")
+    fairness: ClassVar[str] = ("one range a tensor by its text, one a head in attention products by FIMA-Q's engine; "
+                               "the image in float")
     grids: ClassVar[dict[str, tuple[str, ...]]] = {}
     only_in_grids: ClassVar[bool] = False
 

@@ -14,8 +14,8 @@ from tests.report.make_records import record
 from tests.report.test_tables import make, table
 
 KNOWN = {"minmax": About("MinMax"), "tokens": About("Tokens", "", "a scale a token")}
-UNIFIED = "fairness: Tokens: the authors' code has a scale a token; protocol unified only where a setting says so"
-PAPER = "fairness: Tokens: the authors' code has a scale a token; protocol paper has it here, too"
+UNIFIED = "fairness: Tokens as published has a scale a token; protocol unified only where a setting says so"
+PAPER = "fairness: Tokens as published has a scale a token; protocol paper has it here, too"
 
 
 @dataclass(frozen=True)
