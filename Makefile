@@ -17,7 +17,7 @@ bench: $(READY)
 
 test: $(READY)
 	$(RUN) -m ruff check .
-	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 speed: $(READY)
 	$(RUN) -m aiqvit.speed

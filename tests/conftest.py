@@ -25,8 +25,15 @@ from aiqvit.quant.site import by_role, spec
 from aiqvit.quant.surgery import calibrate
 from aiqvit.registry import METHODS
 
+LONGEST = ("test_contract.py", "test_reference.py", "test_pack.py", "test_kill.py", "test_wheel.py", "test_speed.py",
+           "test_contract_families.py", "test_deployable.py", "test_export.py")
 WNIDS = ("n01440764", "n01443537", "n02124075")  # class indices 0, 1, 285
 MODEL = "test_vit"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest go first: one process runs a file, and the others would wait for it at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def min_max(job: Job) -> nn.Module:
