@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # listing names and printing help must not import torch
     from torch import Generator, Tensor, nn
 
 __all__ = ["Batch", "Bits", "Checkpoint", "Coverage", "DataIdentity", "Diverged", "Job", "Labelled", "Method",
-           "NotHere", "Outcomes", "Subject", "Task", "UserError"]
+           "NotHere", "Outcomes", "Subject", "Task", "Trained", "UserError"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ class Job:
     log: list[dict] = field(default_factory=list)  # one entry a unit; stored in the run's record
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     teacher: nn.Module | None = None  # what to compare with where `model` was rewritten into another function
+    bf16: bool = False  # units are trained with products in bfloat16
     rewritten: list[str] = field(default_factory=list)  # what was rewritten before quantization, what was not and why
 
     @cached_property
@@ -151,3 +152,10 @@ class Method:
         Raises `Diverged` when a loss or an output is not finite.
         """
         raise TypeError(f"{type(self).__name__} does not implement quantize(job)")
+
+
+@dataclass(frozen=True)
+class Trained(Method):
+    """A method that trains units by gradients (`aiqvit.recon.loop`), in float32 or with products in bfloat16."""
+
+    bf16: bool = field(default=False, kw_only=True)  # matrix products while units train; all else stays in float32

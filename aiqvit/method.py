@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from aiqvit.bounds import Count, Number, Part, Ranks, Rate, Share, Whole
-from aiqvit.interfaces import Job, Method, UserError
+from aiqvit.interfaces import Job, Trained, UserError
 from aiqvit.quant.card import sites
 from aiqvit.quant.layers import QuantLayer
 from aiqvit.quant.observers import WEIGHT_FRACTIONS, FocusGrid, PercentileMSE
@@ -38,7 +38,7 @@ TABLE5 = tuple(  # the paper's order
 
 
 @dataclass(frozen=True)
-class AIQViT(Method):
+class AIQViT(Trained):
     """Low-rank compensation with a searched rank, dynamic focusing quantizer, curriculum reconstruction.
 
     lowrank, dfq, curriculum: the three parts of Table 5, each on or off (without dfq post-Softmax maps get what

@@ -25,7 +25,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from aiqvit.bounds import Count, Number, Rate, Share, Whole
-from aiqvit.interfaces import Job, Method
+from aiqvit.interfaces import Job, Trained
 from aiqvit.quant.observers import MinMax
 from aiqvit.quant.quantizers import AdaptiveLog, Float, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
@@ -39,7 +39,7 @@ from aiqvit.recon.walk import UnitData, gives_logits, is_head, reconstruct_model
 
 
 @dataclass(frozen=True)
-class AdaLog(Method):
+class AdaLog(Trained):
     """Adaptive logarithms post-Softmax and post-GELU, combining search of ranges, then AdaRound."""
 
     title: ClassVar[str] = "AdaLog"

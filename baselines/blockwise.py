@@ -26,7 +26,7 @@ from torch import nn
 
 from aiqvit.bounds import Count, Number, Part, Rate, Share, Tries, Whole
 from aiqvit.families.opening import open_model
-from aiqvit.interfaces import Job, Method
+from aiqvit.interfaces import Job, Trained
 from aiqvit.quant.observers import RangeAndZero, Shrink
 from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
@@ -50,7 +50,7 @@ Base = Literal["adaround_qdrop", "ste"]
 
 
 @dataclass(frozen=True)
-class Blockwise(Method):
+class Blockwise(Trained):
     """One objective on one base; per-channel weights, per-tensor activations."""
 
     title: ClassVar[str] = "Block reconstruction"

@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Literal
 from torch import nn
 
 from aiqvit.bounds import Count, Number, Rate, Share, Whole
-from aiqvit.interfaces import Job, Method
+from aiqvit.interfaces import Job, Trained
 from aiqvit.quant.observers import WEIGHT_FRACTIONS, FocusGrid, Observer, PercentileMSE, Shrink
 from aiqvit.quant.quantizers import Float, Uniform
 from aiqvit.quant.site import QuantSpec, RoleScheme, by_role, spec
@@ -48,7 +48,7 @@ WEIGHTS = PercentileMSE(WEIGHT_FRACTIONS, by_output=True)
 
 
 @dataclass(frozen=True)
-class BRECQ(Method):
+class BRECQ(Trained):
     """AdaRound by blocks, then learned activation scales; L2.4 ranges; everything per tensor but weights."""
 
     title: ClassVar[str] = "BRECQ"

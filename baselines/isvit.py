@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from aiqvit.bounds import Count, Fractions, Number, Rate, Whole
-from aiqvit.interfaces import Job, Method
+from aiqvit.interfaces import Job, Trained
 from aiqvit.quant.observers import WEIGHT_FRACTIONS, PercentileMSE
 from aiqvit.quant.quantizers import Float, ShiftUniformLog2, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
@@ -30,7 +30,7 @@ from aiqvit.transforms.reparam import reparameterize
 
 
 @dataclass(frozen=True)
-class ISViT(Method):
+class ISViT(Trained):
     """All weights and biases trained through straight-through rounding, in three stages a unit."""
 
     title: ClassVar[str] = "I&S-ViT"

@@ -23,7 +23,7 @@ from aiqvit.baselines.brecq import ported
 from torch import nn
 
 from aiqvit.bounds import Count, Number, Rate, Share, Tries, Whole
-from aiqvit.interfaces import Job, Method
+from aiqvit.interfaces import Job, Trained
 from aiqvit.quant.observers import RangeAndZero, Shrink
 from aiqvit.quant.site import RoleScheme
 from aiqvit.recon.loop import Schedule
@@ -33,7 +33,7 @@ from aiqvit.recon.walk import UnitData, calibrate_ranges, gives_logits, is_head,
 
 
 @dataclass(frozen=True)
-class QDrop(Method):
+class QDrop(Trained):
     """AdaRound and activation scales together, with quantization dropped at random."""
 
     title: ClassVar[str] = "QDrop"

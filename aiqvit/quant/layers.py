@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ class QuantLayer(nn.Module):
     `offset`, of the shape of the weight, is added in full precision, where a method keeps such a branch.
     """
 
+    half = False  # see `half_products`
     weight: nn.Parameter
     bias: nn.Parameter | None
     offset: Tensor | None  # the shape of `weight`
@@ -71,7 +73,10 @@ class QuantLinear(QuantLayer, nn.Linear):
         if self.weight_quantizer.mode == "observe":
             rows = x.detach().flatten(0, -2)
             self.input_mean, self.input_power = rows.mean(0), rows.square().mean(0)  # (in,)
-        return F.linear(x, self.quantized_weight(), self.bias)
+        weight = self.quantized_weight()
+        if self.half:
+            return with_bias(F.linear(x.bfloat16(), weight.bfloat16()).to(x.dtype), self.bias)
+        return F.linear(x, weight, self.bias)
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):
@@ -84,11 +89,17 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, in, H, W) to (B, out, H', W')."""
-        return self._conv_forward(self.input_quantizer(x), self.quantized_weight(), self.bias)
+        quantized, weight = self.input_quantizer(x), self.quantized_weight()
+        if self.half:
+            y = self._conv_forward(quantized.bfloat16(), weight.bfloat16(), None).to(x.dtype)
+            return with_bias(y, None if self.bias is None else self.bias[:, None, None])
+        return self._conv_forward(quantized, weight, self.bias)
 
 
 class QuantProduct(nn.Module):
     """Product of two quantized activations; the left one may search its range by the error of the product."""
+
+    half = False  # see `half_products`
 
     def __init__(self, left: Quantizer, right: Quantizer) -> None:
         super().__init__()
@@ -102,7 +113,7 @@ class QuantProduct(nn.Module):
         """The product of the quantized operands."""
         b = self.right_quantizer(right)
         a = self.left_quantizer(left, lambda t: self.multiply(t, right[: t.shape[0]]))
-        return self.multiply(a, b)
+        return self.multiply(a.bfloat16(), b.bfloat16()).to(a.dtype) if self.half else self.multiply(a, b)
 
 
 class QuantMatMul(QuantProduct):
@@ -123,3 +134,25 @@ class QuantWeightedSum(QuantProduct):
     def multiply(self, left: Tensor, right: Tensor) -> Tensor:
         """Weights (B, N, K, D) and values (B, N, K, D) to (B, N, D)."""
         return (left * right).sum(-2)
+
+
+def with_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    """y, with the bias if there is one."""
+    return y if bias is None else y + bias
+
+
+@contextmanager
+def half_products(unit: nn.Module, on: bool = True) -> Iterator[None]:
+    """While this lasts, if `on`, the quantized layers and matrix products of `unit` multiply in bfloat16.
+
+    Operands are rounded to bfloat16 behind their quantizers, and so is each product; biases, ranges, codes and all
+    that stands between the products stay in float32, gradients of the products follow in bfloat16.
+    """
+    layers = [m for m in unit.modules() if isinstance(m, QuantLayer | QuantMatMul)] if on else []
+    try:
+        for layer in layers:
+            layer.half = True
+        yield
+    finally:
+        for layer in layers:
+            layer.half = False

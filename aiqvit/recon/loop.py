@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from aiqvit.interfaces import Diverged
 from aiqvit.quant.blend import blend
+from aiqvit.quant.layers import half_products
 from aiqvit.quant.surgery import quant_layers
 from aiqvit.recon.capture import device_of, first
 from aiqvit.recon.objective import Objective
@@ -124,9 +125,10 @@ def reconstruct(
     for step in progress(range(schedule.steps), data.name):
         for p in trained:
             p.requires_grad_(True)
-        before_step(step)
-        objective.update(step)
-        loss = evaluate(data, sample(step), objective, schedule.mix)
+        with half_products(data.unit, data.bf16):
+            before_step(step)
+            objective.update(step)
+            loss = evaluate(data, sample(step), objective, schedule.mix)
         if not math.isfinite(value := loss.item()):
             raise Diverged(f"{data.name}: the loss is {value} at step {step} of {schedule.steps}")
         scale = scale or (max(value, 1e-12) / objective.starts_at if schedule.normalised else 1.0)

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from aiqvit.interfaces import Job
 from aiqvit.quant.state import saved_state
+from aiqvit.recon.capture import device_of
 from aiqvit.recon.loop import Group, Schedule, evaluate, reconstruct, uniform_sampler
 from aiqvit.recon.mlp_data import Calls, Mlp, positive_quantile
 from aiqvit.recon.objective import Objective
@@ -61,8 +62,9 @@ def train_mlp(job: Job, mlp: Mlp, calls: Calls, schedule: MlpSchedule, goal: Obj
     hook = function.register_forward_hook(lambda _, __, y: torch.cat((y, y.clamp(max=limit))))
     try:
         before, saved = _loss(data, plan), saved_state(unit)
-        reconstruct(data, [Group(tuple(parameters), schedule.rate)], plan,
-                    uniform_sampler(torch.arange(len(calls[0])), plan.batch, draw))
+        with torch.autocast(device_of(unit).type, torch.bfloat16, enabled=job.bf16, cache_enabled=False):
+            reconstruct(data, [Group(tuple(parameters), schedule.rate)], plan,
+                        uniform_sampler(torch.arange(len(calls[0])), plan.batch, draw))
         after = _loss(data, plan)
     finally:
         hook.remove()

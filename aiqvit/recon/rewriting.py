@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Generator, nn
 
 from aiqvit.families.opening import open_model
-from aiqvit.interfaces import Job, Method, UserError
+from aiqvit.interfaces import Job, Method, Trained, UserError
 from aiqvit.quant.anatomy import described
 from aiqvit.transforms.rotate import rotate, rotate_heads
 
@@ -15,6 +15,7 @@ def quantized(method: Method, job: Job) -> nn.Module:
 
     Raises what `Method.quantize` raises, and `UserError` as `open_model`.
     """
+    job.bf16 = isinstance(method, Trained) and method.bf16
     if method.rotate:
         rotate_all(job)
     return method.quantize(job)

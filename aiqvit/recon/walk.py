@@ -33,6 +33,7 @@ class UnitData:
     targets: Activations  # what it should give
     tail: Tail | None = None  # the full-precision rest of the network behind it
     noise: Generator | None = None  # random mixing of inputs; None: torch's own generator
+    bf16: bool = False  # train with products in bfloat16
 
 
 def walk(student: nn.Module, teacher: nn.Module, units: Sequence[str], batches: Sequence[Any], forward: Callable,
@@ -76,6 +77,7 @@ def reconstruct_model(job: Job, scheme: Scheme, reconstruct_unit: Callable[[Unit
     model = quantize_model(job.model, scheme, BitPolicy(job.bits, job.bit_rules))
     store = ActivationStore(int(memory_gb * 2**30))
     for data in walk(model, teacher, units_in(job, model), job.calibration, job.forward, store, target, job.noise):
+        data.bf16 = job.bf16
         entry = _taken_over(job, data)
         if entry is None:
             entry = _reconstructed(job, data, reconstruct_unit)
