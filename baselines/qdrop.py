@@ -37,6 +37,7 @@ class QDrop(Trained):
     """AdaRound and activation scales together, with quantization dropped at random."""
 
     title: ClassVar[str] = "QDrop"
+    version: ClassVar[int] = 2
     note: ClassVar[str] = "CNN method; ported to transformer blocks as in later papers."
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
@@ -51,7 +52,7 @@ class QDrop(Trained):
     rounding_rate: Rate = 1e-3  # Adam on alpha
     scale_rate: Rate = 4e-5  # Adam on activation scales
     level_rate: Rate = 0.0  # the same in levels by which an end of the range moves, for short schedules; 0: scale_rate
-    drop: Share = 0.5  # share of elements not quantized while training
+    drop: Share = 0.5  # share of elements, of inputs of a unit and inside it, not quantized while training
     penalty: Number = 0.01  # lambda of the rounding regulariser
     warm_up: Share = 0.2  # fraction of the steps without it
     loss: Literal["mse", "relative", "tokenwise", "token"] = "mse"
@@ -89,6 +90,6 @@ class QDrop(Trained):
         began = time.perf_counter()
         goal = objective("kl" if gives_logits(data.unit) else self.loss)
         rates = RoundingRates(self.rounding_rate, self.scale_rate, self.level_rate, self.penalty, self.warm_up)
-        losses = train_dropping(data, Schedule(self.steps, self.batch, goal, mix=1 - self.drop), rates, self.drop, job,
+        losses = train_dropping(data, Schedule(self.steps, self.batch, goal, mix=self.drop), rates, self.drop, job,
                                 self.put_back)
         return {**losses, "seconds": round(time.perf_counter() - began, 2)}

@@ -71,9 +71,10 @@ def sample_losses(data: UnitData, objective: Objective, mix: float = 0.0) -> Ten
     With `mix` 1 on full-precision inputs; any other value means quantized ones, without random mixing.
     """
     losses = []
-    for start, batch in zip(data.targets.starts, data.targets.batches, strict=True):
-        rows = list(range(start, start + len(batch[0])))
-        losses.append(objective(*_outcome(data, rows, float(mix == 1)), rows).cpu())
+    with half_products(data.unit, data.bf16):
+        for start, batch in zip(data.targets.starts, data.targets.batches, strict=True):
+            rows = list(range(start, start + len(batch[0])))
+            losses.append(objective(*_outcome(data, rows, float(mix == 1)), rows).cpu())
     return torch.cat(losses)
 
 

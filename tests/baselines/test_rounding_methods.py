@@ -111,6 +111,19 @@ def test_reparameterized_ranges_are_one_a_tensor_and_leave_the_full_precision_un
         torch.testing.assert_close(student(images()), model(images()), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("drop", (0.0, 0.3, 1.0))
+def test_as_much_of_the_input_as_of_all_else_is_in_full_precision(monkeypatch, drop):
+    seen = []
+
+    def keep(data, schedule, rates, share, *rest) -> dict:
+        seen.append((schedule.mix, share))
+        return {}
+
+    monkeypatch.setattr("aiqvit.baselines.qdrop.train_dropping", keep)
+    run(QDrop, drop=drop)
+    assert set(seen) == {(drop, drop)}
+
+
 @pytest.mark.parametrize("cls", (BRECQ, QDrop))
 def test_training_helps(cls):
     _, log = run(cls, steps=150, rounding_rate=0.03, batch=8)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aiqvit.harness.launch.options import choose_methods
-from aiqvit.interfaces import Bits, Job
+from aiqvit.interfaces import Bits, Job, Trained, UserError
 from aiqvit.quant.card import sites
 from aiqvit.recon.rewriting import quantized
 from aiqvit.registry import METHODS
@@ -16,6 +16,7 @@ from tests.families import networks
 from tests.models import clouds, images, tiny, tiny_points
 
 METHOD_NAMES = [name for name in METHODS.names() if name != "fp32"]
+TRAINED = [name for name in METHOD_NAMES if issubclass(METHODS.get(name), Trained)]
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
@@ -32,6 +33,30 @@ def test_every_method_quantizes_a_rotated_model(method):
         assert (net(images()) - expected).norm() < (0.3 if method == "isvit" else 0.2) * expected.norm()
     assert job.rewritten[:2] == ["residual stream rotated, its LayerNorms replaced by RMSNorms",
                                  "queries, keys and values of each head rotated in 2 attentions"]
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_every_method_that_trains_does_so_in_bfloat16_to_nearly_the_same_end(method):
+    nets, logs = [], []
+    for bf16 in ("off", "on"):
+        (choice,) = choose_methods(f"{method}[bf16={bf16},bits:head=8]")
+        torch.manual_seed(0)
+        job = Job(tiny("vit"), None, [images()], Bits(8, 8), bit_rules=choice.bit_rules)
+        nets.append(quantized(choice.build("smoke"), job))
+        logs.append(job.log)
+    with torch.no_grad():
+        exact, half = (net(images()) for net in nets)
+    assert half.dtype == torch.float32 and (half - exact).norm() < 0.15 * exact.norm()
+    assert [entry["unit"] for entry in logs[0]] == [entry["unit"] for entry in logs[1]]
+    assert [e.get("loss_after") for e in logs[0]] != [e.get("loss_after") for e in logs[1]]
+    assert not any(getattr(module, "half", None) is True for net in nets for module in net.modules())
+
+
+def test_methods_without_training_have_no_bfloat16():
+    with pytest.raises(UserError, match="bf16"):
+        choose_methods("repqvit[bf16=on]")
+    specs = choose_methods("repqvit,qdrop", ["bf16=on"])
+    assert [spec.changed for spec in specs] == [{}, {"bf16": True}]
 
 
 def test_the_same_seed_rotates_alike_and_another_does_not():
