@@ -59,7 +59,7 @@ class Blockwise(Trained):
         "paper": {},
         "quick": {"images": 512, "batch": 8, "steps": 320, "rounding_rate": 0.2, "level_rate": 0.3, "penalty": 0.1,
                   "weight_rate": 1e-3, "weight_level": 0.1, "tail_half": True, "head": False, "init_images": 64,
-                  "mlp_steps": 200, "mlp_rate": 1e-3, "refreshes": 4, "curvature_images": 128, "regions": 100,
+                  "mlp_steps": 1200, "mlp_rate": 1e-3, "refreshes": 4, "curvature_images": 128, "regions": 100,
                   "bf16": True},
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20,
                   "mlp_steps": 3, "refreshes": 1},

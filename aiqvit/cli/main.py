@@ -19,6 +19,7 @@ COMMANDS = {  # name -> module with `main(argv)`, what it does
     "tables": ("aiqvit.tables", "the paper's tables from records"),
     "figures": ("aiqvit.figures", "figures from records"),
     "report": ("aiqvit.report.__main__", "one page with everything"),
+    "costs": ("aiqvit.cli.costs", "minutes and memory of runs, by unit"),
     "speed": ("aiqvit.speed", "speed as ratios"),
 }
 HELP = "\n".join(["usage: aiqvit COMMAND ...; aiqvit COMMAND --help shows its flags", "",
