@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aiqvit.recon.capture import Reached, first
+from aiqvit.recon.activations import Activations, ActivationStore, Call
+from aiqvit.recon.capture import Reached, device_of, first
 from aiqvit.samples import Batch
 
 End = str | Callable[[nn.Module, Batch], Any]
@@ -36,12 +37,14 @@ class Tail:
         `end` names a module whose first input is wanted in place of it, and nothing behind that is run; or it is a
         function of model and batch that is called in place of `forward`.
         """
-        values: dict[str, Any] = {self.unit: output}
-        if self.skips:
-            values |= {name: torch.zeros((), device=output.device).expand(len(rows), *self._shapes[name])
-                       for name in self.before}
-        with _standing_in(self.teacher, values, part=self.unit if self._shapes[self.unit] is None else ""):
+        with self._behind(output, rows):
             return self._run(rows, end)
+
+    @torch.no_grad()
+    def call(self, output: Tensor, rows: Sequence[int], unit: str) -> Call:
+        """Arguments and keyword arguments that another unit is called with, with `output` as that of this one."""
+        with self._behind(output, rows):
+            return self._called(samples(self.calibration, rows), unit)
 
     @torch.no_grad()
     def reference(self, rows: Sequence[int], end: End = "") -> Any:
@@ -52,18 +55,31 @@ class Tail:
         batch = samples(self.calibration, rows)
         if not isinstance(end, str) or not end:
             return (end or self.forward)(self.teacher, batch)
+        return self._called(batch, end)[0][0]
 
-        def stop(_: nn.Module, args: tuple) -> None:
-            raise Reached(args[0])
+    def _called(self, batch: Batch, module: str) -> Call:
+        def stop(_: nn.Module, args: tuple, kwargs: dict) -> None:
+            raise Reached(args, kwargs)
 
-        hook = self.teacher.get_submodule(end).register_forward_pre_hook(stop)
+        hook = self.teacher.get_submodule(module).register_forward_pre_hook(stop, with_kwargs=True)
         try:
             self.forward(self.teacher, batch)
         except Reached as reached:
-            return reached.args[0]
+            args, kwargs = reached.args
+            return args, kwargs
         finally:
             hook.remove()
-        raise ValueError(f"{end} is not reached from {self.unit}")
+        raise ValueError(f"{module} is not reached from {self.unit}")
+
+    @contextmanager
+    def _behind(self, output: Tensor, rows: Sequence[int]) -> Iterator[None]:
+        """While this lasts, the unit gives `output`, and those in front nothing of worth if they can be left out."""
+        values: dict[str, Any] = {self.unit: output}
+        if self.skips:
+            values |= {name: torch.zeros((), device=output.device).expand(len(rows), *self._shapes[name])
+                       for name in self.before}
+        with _standing_in(self.teacher, values, part=self.unit if self._shapes[self.unit] is None else ""):
+            yield
 
     @cached_property
     def skips(self) -> bool:
@@ -113,6 +129,14 @@ def samples(batches: Sequence[Batch], rows: Sequence[int]) -> Batch:
         at = max(i for i, start in enumerate(starts) if start <= row)
         picked.append(batches[at][row - starts[at] : row - starts[at] + 1])
     return torch.cat(picked) if isinstance(picked[0], Tensor) else [sample for part in picked for sample in part]
+
+
+def inputs_behind(tail: Tail, outputs: Activations, unit: str, store: ActivationStore) -> Activations:
+    """What `unit` is called with on all samples, where `outputs` are those of the tail's own unit."""
+    found = Activations(store)
+    for start, ((output,), _) in zip(outputs.starts, outputs.calls(device_of(tail.teacher)), strict=True):
+        found.append(*tail.call(output, range(start, start + len(output)), unit))
+    return found
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from aiqvit.quant.state import load_state, saved_state
 from aiqvit.quant.surgery import calibrate, calibrate_remaining, quant_layers
 from aiqvit.recon.activations import Activations, ActivationStore
 from aiqvit.recon.capture import chained, device_of, first_images, other_inputs, unit_inputs, unit_outputs
-from aiqvit.recon.tail import Tail
+from aiqvit.recon.tail import Tail, inputs_behind
 from aiqvit.transforms.reparam import reparameterize
 
 
@@ -49,10 +49,14 @@ def walk(student: nn.Module, teacher: nn.Module, units: Sequence[str], batches: 
     fp_outputs: Activations | None = None
     for name in units:
         source = teacher.get_submodule(name)
+        behind = None if data is None else Tail(student, units, data.name, batches, forward)
         if name in linked and data is not None and fp_outputs is not None:
             fp_inputs, inputs = fp_outputs, unit_outputs(data.unit, data.inputs, store)
             if linked[name]:
                 fp_inputs, inputs = (outputs.zip(others[name]) for outputs in (fp_inputs, inputs))
+        elif data is not None and fp_outputs is not None and data.tail.skips and behind.skips:
+            fp_inputs = inputs_behind(data.tail, fp_outputs, name, store)
+            inputs = inputs_behind(behind, unit_outputs(data.unit, data.inputs, store), name, store)
         else:
             fp_inputs = unit_inputs(teacher, name, batches, forward, store)
             inputs = unit_inputs(student, name, batches, forward, store)
