@@ -6,7 +6,7 @@ Both are found by name through `aiqvit.registry`; nothing else has to know them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # listing names and printing help must not import torch
     from torch import Generator, Tensor, nn
 
 __all__ = ["Batch", "Bits", "Checkpoint", "Coverage", "DataIdentity", "Diverged", "Job", "Labelled", "Method",
-           "NotHere", "Outcomes", "Subject", "Task", "Trained", "UserError"]
+           "NotHere", "Outcomes", "Shared", "Subject", "Task", "Trained", "UserError"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,19 @@ class Checkpoint:
         """Keep tensors and plain values; `log` in it is the unit's entry for the record."""
 
 
+class Shared:
+    """Results that runs with the same model, samples, seed and rewriting have in common. This one keeps nothing."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0  # that other runs spent on what this one took; part of what it says it took
+
+    def get(self, key: Hashable) -> Any:
+        """What another run put under a key, which says all that it depends on besides; or None."""
+
+    def put(self, key: Hashable, value: Any) -> None:
+        """Keep tensors and plain values, which nobody changes any more."""
+
+
 @dataclass
 class Job:
     """All that a method gets: a model to change in place, data to calibrate on, bits, a seed."""
@@ -99,6 +112,7 @@ class Job:
     progress: Callable[..., Iterable] = _plain  # progress(items, description, total=None): wraps a loop in a bar
     log: list[dict] = field(default_factory=list)  # one entry a unit; stored in the run's record
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    shared: Shared = field(default_factory=Shared)
     teacher: nn.Module | None = None  # what to compare with where `model` was rewritten into another function
     bf16: bool = False  # units are trained with products in bfloat16
     rewritten: list[str] = field(default_factory=list)  # what was rewritten before quantization, what was not and why

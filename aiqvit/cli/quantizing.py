@@ -22,7 +22,7 @@ from aiqvit.harness.run.progress import progress
 from aiqvit.harness.store.locks import claimed
 from aiqvit.harness.store.partial import Partial
 from aiqvit.harness.store.records import Store
-from aiqvit.interfaces import Subject, UserError
+from aiqvit.interfaces import Shared, Subject, UserError
 from aiqvit.io.escape import line, terminal
 from aiqvit.io.files import check_place
 
@@ -74,7 +74,7 @@ def _quantized(item: Run, grid: Plan, subject: Subject, store: Store) -> tuple[n
     print(line(f"{item.spec.model} {item.label} {item.spec.bits} seed {item.spec.seed}, preset {grid.preset} ..."),
           flush=True)
     try:
-        model, info = runner.quantized(item, grid.task, subject, grid.device, record, checkpoint)
+        model, info = runner.quantized(item, grid.task, subject, grid.device, record, checkpoint, Shared())
     except (RuntimeError, ArithmeticError) as error:  # what a method says of data that it cannot take
         raise UserError(f"{item.label}: {error}") from error
     print(terminal(card(attach(model, info))), flush=True)

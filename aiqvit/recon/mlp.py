@@ -14,8 +14,10 @@ perturbation map at the output, scaled to a mean square of 1 (hessian).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 from torch import Generator
@@ -37,7 +39,7 @@ def relu_model(job: Job, schedule: MlpSchedule) -> None:
 
     `job.teacher` becomes a copy of the model as it was, `job.rewritten` says what was done or why not. Networks train
     on one thread each, side by side where there are more: the result does not depend on that. One log entry a network;
-    those that `job.checkpoint` kept are taken over.
+    those that `job.checkpoint` kept are taken over, and all where another run has reconstructed them (`job.shared`).
     """
     model = open_model(job.model)
     mlps = mlps_of(model)
@@ -47,7 +49,11 @@ def relu_model(job: Job, schedule: MlpSchedule) -> None:
         return
     job.teacher = copy.deepcopy(model).requires_grad_(False)
     replace_gelu(model)
-    rest = mlps[_taken_over(job, mlps):]
+    key = "mlps", replace(schedule, memory_gb=0.0), job.bf16
+    finished, began = _taken_over(job, mlps), time.perf_counter()
+    if not finished and _shared(job, mlps, key):
+        return
+    rest = mlps[finished:]
     for group in fitting(job.teacher, rest, job.calibration, job.forward, int(schedule.memory_gb * 2**30)):
         store = ActivationStore(int(schedule.memory_gb * 2**30))
         calls = captured(job.teacher, group, job.calibration, job.forward, store)
@@ -60,6 +66,21 @@ def relu_model(job: Job, schedule: MlpSchedule) -> None:
         for mlp, entry in zip(group, job.progress(done, "MLP reconstruction", len(group)), strict=True):
             job.log.append({"unit": mlp.name, **entry})
             job.checkpoint.save(mlp.name, {"unit": saved_state(mlp.within(model)), "log": job.log[-1]})
+    if not finished:
+        states = [saved_state(mlp.within(model)) for mlp in mlps]
+        job.shared.put(key, {"states": states, "log": job.log[-len(mlps):], "seconds": time.perf_counter() - began})
+
+
+def _shared(job: Job, mlps: Sequence[Mlp], key: Hashable) -> bool:
+    """Whether another run has reconstructed these networks; then they are brought into their states."""
+    if (kept := job.shared.get(key)) is None:
+        return False
+    for mlp, state, entry in zip(mlps, kept["states"], kept["log"], strict=True):
+        load_state(mlp.within(job.model), state)
+        job.log.append(dict(entry))
+        job.checkpoint.save(mlp.name, {"unit": state, "log": entry})
+    job.shared.seconds += kept["seconds"]
+    return True
 
 
 def _taken_over(job: Job, mlps: Sequence[Mlp]) -> int:

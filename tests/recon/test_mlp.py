@@ -2,13 +2,14 @@
 
 import copy
 import io
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from aiqvit.families.opening import open_model
-from aiqvit.interfaces import Bits, Checkpoint, Job
+from aiqvit.interfaces import Bits, Checkpoint, Job, Shared
 from aiqvit.recon.activations import Activations, ActivationStore
 from aiqvit.recon.mlp import MlpSchedule, relu_model
 from aiqvit.recon.mlp_data import captured, fitting, mlps_of, positive_quantile
@@ -181,3 +182,47 @@ def test_without_a_gelu_nothing_happens():
         relu_model(job, SHORT)
         assert job.teacher is None and not job.log and len(job.rewritten) == 1 and job.rewritten[0].startswith("ReLU: ")
         assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+class Together(Shared):
+    """Keeps everything."""
+
+    def __init__(self, found=None):
+        super().__init__()
+        self.found = {} if found is None else found
+
+    def get(self, key):
+        return self.found.get(key)
+
+    def put(self, key, value):
+        self.found[key] = value
+
+
+def test_a_run_takes_what_another_has_reconstructed_and_says_how_long_that_took(monkeypatch):
+    alone, first = rewritten(), Together()
+    assert_same(rewritten(shared=first), alone)
+    second, files = Together(first.found), {}
+    monkeypatch.setattr("aiqvit.recon.mlp.train_mlp", None)  # nothing is trained
+    assert_same(rewritten(shared=second, checkpoint=Kept(files)), alone)
+    assert first.seconds == 0.0 < second.seconds and len(files) == len(alone[1])
+    assert_same(rewritten(shared=Together(), checkpoint=Kept(files)), alone)
+
+
+@pytest.mark.parametrize("other", [{"steps": 13}, {"rate": 2e-3}, {"weighting": "hessian"}, {"batch": 3}])
+def test_another_schedule_shares_nothing(other):
+    shared = Together()
+    rewritten(shared=shared)
+    rewritten(schedule=replace(SHORT, **other), shared=shared)
+    assert len(shared.found) == 2 and shared.seconds == 0.0
+
+
+def test_memory_is_not_what_makes_a_schedule_another():
+    shared = Together()
+    rewritten(shared=shared)
+    rewritten(schedule=replace(SHORT, memory_gb=0.5), shared=shared)
+    assert len(shared.found) == 1 and shared.seconds > 0
+
+
+def assert_same(one, other):
+    assert one[1] == other[1] and one[0].keys() == other[0].keys()
+    assert all(torch.equal(one[0][name], other[0][name]) for name in one[0])

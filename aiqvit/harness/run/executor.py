@@ -11,6 +11,7 @@ from aiqvit.evaluation import Teacher
 from aiqvit.harness.identity.spec import Run
 from aiqvit.harness.run import runner
 from aiqvit.harness.run.memory import keep_freed_memory
+from aiqvit.harness.run.shared import Cache, OfRun
 from aiqvit.harness.store.locks import claimed
 from aiqvit.harness.store.partial import Partial
 from aiqvit.harness.store.records import MODEL, Record, Store, changed_since, sealed
@@ -48,6 +49,7 @@ class Executor:
         self.task, self.store, self.device, self.batch_size, self.weights = task, store, device, batch_size, weights
         self._subject: Subject | None = None
         self._teacher: Teacher | None = None  # of that model
+        self._cache = Cache()
         keep_freed_memory()
 
     def __call__(self, item: Run, fp32: dict | None, redo: Redo, wait: bool,
@@ -75,7 +77,7 @@ class Executor:
             raise UserError(f"the weights of {item.spec.model} changed since the command began: start it again")
         models = self.store.models if item.keep else None
         record = runner.run(item, self.task, subject, self.device, self.batch_size, fp32, checkpoint, models,
-                            self._teacher, partial(self.store.write_outcomes, item.spec.id))
+                            self._teacher, partial(self.store.write_outcomes, item.spec.id), OfRun(self._cache, item))
         if item.reference:
             record["fp32"] = record["metrics"]
         record = _sealed(item, record)

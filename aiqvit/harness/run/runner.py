@@ -24,7 +24,7 @@ from aiqvit.harness.identity.spec import Run
 from aiqvit.harness.run.memory import peak, reset_peak
 from aiqvit.harness.run.progress import progress
 from aiqvit.harness.store.records import MODEL, Record, plain
-from aiqvit.interfaces import Bits, Checkpoint, Job, Outcomes, Subject, Task, UserError
+from aiqvit.interfaces import Bits, Checkpoint, Job, Outcomes, Shared, Subject, Task, UserError
 from aiqvit.io.escape import line
 from aiqvit.quant.coverage import coverage, require
 from aiqvit.recon import rewriting
@@ -35,19 +35,21 @@ LONG = 50_000  # characters of a message or a traceback that are kept
 
 def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, fp32: dict | None = None,
         checkpoint: Checkpoint | None = None, models: Path | None = None, teacher: Teacher | None = None,
-        keep: Callable[[Outcomes], str] | None = None) -> Record:
+        keep: Callable[[Outcomes], str] | None = None, shared: Shared | None = None) -> Record:
     """Execute one run and return its record; what goes wrong in the method makes a record with status `failed`.
 
     `fp32` are the metrics of the unquantized model, `teacher` is that model, and what `checkpoint` has is not done
-    again. The quantized model goes to the folder `models`, where one is given; `keep` stores what it said of each
-    sample and returns the digest. Raises `UserError` for what is wrong with the data.
+    again, nor what `shared` has of other runs. The quantized model goes to the folder `models`, where one is given;
+    `keep` stores what it said of each sample and returns the digest. Raises `UserError` for what is wrong with the
+    data.
     """
     use_threads(item)
     record = empty_record(item, fp32, manifest(device) | {"batch_size": batch_size, "weights": list(subject.notes)})
     reset_peak(device)
     teacher = teacher or Teacher(deepcopy(subject.model))
     try:
-        model, info = quantized(item, task, subject, device, record, checkpoint or Checkpoint())
+        model, info = quantized(item, task, subject, device, record, checkpoint or Checkpoint(),
+                                shared or Shared())
         start = time.monotonic()
         if item.reference:
             teacher.model = model
@@ -80,8 +82,8 @@ def use_threads(item: Run) -> None:
         torch.set_num_threads(item.spec.threads)
 
 
-def quantized(item: Run, task: Task, subject: Subject, device: str, record: Record,
-              checkpoint: Checkpoint) -> tuple[torch.nn.Module, Info]:
+def quantized(item: Run, task: Task, subject: Subject, device: str, record: Record, checkpoint: Checkpoint,
+              shared: Shared) -> tuple[torch.nn.Module, Info]:
     """The model of a run, not evaluated yet, and what it says of itself; what was done goes into `record`.
 
     Raises `UserError` for what is wrong with the data, and whatever the method raises.
@@ -90,7 +92,7 @@ def quantized(item: Run, task: Task, subject: Subject, device: str, record: Reco
     drawn = task.calibration(subject, item.method.images, item.spec.seed, item.explicit)
     batches = [to_device(batch, device) for batch in drawn]
     record["calibration_images"] = sum(map(samples_in, batches))
-    model = _quantize(item, task, subject, batches, device, record, checkpoint)
+    model = _quantize(item, task, subject, batches, device, record, checkpoint, shared)
     if not item.reference:
         _cover(model, task, batches, record, item.partial)
     shape = tuple(batches[0].shape[1:]) if batches and isinstance(batches[0], torch.Tensor) else ()
@@ -158,7 +160,7 @@ def describe(error: BaseException) -> dict[str, str]:
 
 
 def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: str, record: Record,
-              checkpoint: Checkpoint) -> torch.nn.Module:
+              checkpoint: Checkpoint, shared: Shared) -> torch.nn.Module:
     def join(samples: list, count: int) -> Batch:
         batch = task.join(samples, count)
         record["range_images"] = max(record["range_images"], samples_in(batch))
@@ -177,6 +179,7 @@ def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: st
         progress=progress,
         log=record["log"],
         checkpoint=checkpoint,
+        shared=shared,
     )
     start = time.monotonic()
     try:
@@ -185,7 +188,7 @@ def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: st
         raise RuntimeError(str(error)) from error  # the method's own limits fail this run, not the whole sweep
     if job.rewritten:
         record["rewritten"] = job.rewritten
-    record["times"]["quantize"] = round(checkpoint.seconds + time.monotonic() - start, 2)
+    record["times"]["quantize"] = round(checkpoint.seconds + shared.seconds + time.monotonic() - start, 2)
     if not item.reference:
         from aiqvit.quant.card import scheme_card
 
