@@ -4,10 +4,10 @@ https://arxiv.org/abs/2504.02692, code https://github.com/Intelligent-Computing-
 rounded column by column (`aiqvit.recon.sequential`) in the order in which a block calls them, each behind those before
 it as they are then, towards what the full-precision model gives. Differences from the authors' code:
 
-- Activations have one static range a tensor, where theirs are quantized anew for every token, also under
-  `protocol=paper`: RepQ-ViT's quantizers, or QDrop's (`activations=qdrop`), post-LayerNorm ranges reparameterized.
+- Activations have one static range a tensor: RepQ-ViT's quantizers, or QDrop's (`activations=qdrop`), post-LayerNorm
+  ranges reparameterized. Theirs are quantized anew for every token, as `protocol=paper` does.
 - Softmax, attention products, patch embedding and head are quantized too; `protocol=paper` leaves them as theirs are.
-- The model is not rotated unless `rotate` says so; theirs is.
+- The model is not rotated unless `rotate` says so, as in their script for transformers; MARR rotates.
 - Updates within and beyond a block of columns have the same coefficients; theirs use rounded values beyond it.
 - MARR's search of `alpha` for each layer is left out. Grouped convolutions, and layers outside all units, are rounded
   to nearest.
@@ -25,7 +25,7 @@ from torch import nn
 from aiqvit.bounds import Count, Number, Share
 from aiqvit.interfaces import Job, Method
 from aiqvit.quant.observers import WEIGHT_FRACTIONS, PercentileMSE, RangeAndZero, Shrink
-from aiqvit.quant.quantizers import Float, LogSqrt2, Uniform
+from aiqvit.quant.quantizers import DynamicUniform, Float, LogSqrt2, Uniform
 from aiqvit.quant.site import RoleScheme, by_role, spec
 from aiqvit.recon.layerwise import full_precision_copy, input_grams, layer_calls
 from aiqvit.recon.levels import Levels, write_weight
@@ -57,7 +57,7 @@ class GPTAQ(Method):
     activations: Literal["repqvit", "qdrop"] = "repqvit"  # whose quantizers
     ranges: Literal["own", "token"] = "own"  # error that sets ranges per tensor; token: each in its own units
     head: bool = True  # round a head that is one layer sequentially too
-    protocol: Literal["unified", "paper"] = "unified"  # paper: only layers of blocks are quantized
+    protocol: Literal["unified", "paper"] = "unified"  # paper: only layers of blocks, activations anew for each token
     memory_gb: Number = 4.0
 
     def quantize(self, job: Job) -> nn.Module:
@@ -86,7 +86,7 @@ class GPTAQ(Method):
         }
         if self.protocol == "paper":
             weights |= dict.fromkeys(ENDS, spec(Float, 32))
-            activations |= dict.fromkeys(FLOAT, spec(Float, 32))
+            activations = {"default": spec(DynamicUniform, a), **dict.fromkeys(FLOAT, spec(Float, 32))}
         return by_role(weights, activations)
 
     def round_unit(self, data: UnitData) -> None:

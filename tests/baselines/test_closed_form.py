@@ -75,3 +75,13 @@ def test_layers_of_erq_do_not_see_each_other():
         net = METHODS["erq"].quantize(job("vit", rules=rules))
         kept.append(dict(quant_layers(net))["patch_embed.proj"].weight)
     assert torch.equal(*kept)
+
+
+def test_the_papers_protocol_of_gptaq_quantizes_each_token_anew_and_layers_of_blocks_alone():
+    net = replace(METHODS["gptaq"], protocol="paper").quantize(job("vit"))
+    cards = {(row["role"], row["kind"]): row for row in scheme_card(net)}
+    dynamic = {role for (role, _), row in cards.items() if row["note"] == "ranges found at inference"}
+    assert dynamic == {"post_layernorm", "proj_in", "post_gelu"}
+    assert {cards[role, "activation"]["granularity"] for role in dynamic} == {"token"}
+    assert {role for (role, _), row in cards.items() if row["bits"] == 32} == {
+        "image", "patch_embed", "query", "key", "value", "post_softmax", "head"}

@@ -128,7 +128,7 @@ def test_fields_are_those_of_the_header():
 def test_formats_tensors_and_options_are_those_of_the_quantizers():
     rows = {name.strip("`"): (tensors, options) for name, tensors, options, _ in table("format")}
     assert rows.keys() == set(quantizers.__all__) - {"Quantizer"}
-    assert rows.keys() - {"Float", "Half", "DualUniform"} == FORMULAS.keys()
+    assert rows.keys() - {"Float", "Half", "DualUniform", "DynamicUniform"} == FORMULAS.keys()
     for name, (tensors, options) in rows.items():
         quantizer = getattr(quantizers, name)() if name == "Half" else getattr(quantizers, name)(4)
         own = {key for key, _ in (*quantizer.named_parameters(), *quantizer.named_buffers())}

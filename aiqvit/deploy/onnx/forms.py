@@ -62,7 +62,7 @@ def form_of(q: Quantizer) -> Form:
     """The form of a calibrated quantizer of activations. Raises `UserError` for one that has none, by its site."""
     make = FORMS.get(type(q))
     if make is None:
-        raise UserError(f"{q.site.name}: {q.kind} codes have no form in ONNX")
+        raise UserError(f"{q.site.name}: {q.note or f'{q.kind} codes'} have no form in ONNX")
     if q.axis is not None:
         raise UserError(f"{q.site.name}: one range a {q.granularity} has no form in ONNX, one a tensor has")
     return make(q)

@@ -97,13 +97,15 @@ def test_the_form_equals_the_quantizer(results, case, bits):
 
 
 def test_every_format_has_a_case_or_is_refused():
-    assert FORMS.keys() == {getattr(q, name) for name in q.__all__} - {q.Quantizer, q.DualUniform}  # of weights only
+    without = {q.Quantizer, q.DualUniform, q.DynamicUniform}  # of weights only; below
+    assert FORMS.keys() == {getattr(q, name) for name in q.__all__} - without
     assert {type(place) for place in Forms(tensor()).places} == FORMS.keys()
 
 
 @pytest.mark.parametrize(("quantizer", "why"), [
     (q.Uniform(8, 1), "one range a head"),
     (q.Uniform(8, -1), "one range a channel"),
+    (q.DynamicUniform(8), "ranges found at inference have no form in ONNX"),
     (q.TwinSoftmax(8, official_sum=True), "official_sum"),
     (q.LogSqrt2(8, official_levels=True), "257 codes"),
     (q.ShiftUniformLog2(8, official_levels=True), "257 codes"),
