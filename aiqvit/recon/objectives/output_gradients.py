@@ -22,7 +22,8 @@ class OutputGradients:
     L is the distance between what the full-precision rest of the network makes of z_q and of the target z: KL
     divergence at temperature 20 of logits (B, classes), half the squared error of other outputs. It is summed over
     images, so each has the gradient of its own L; the codes take the mean over a batch, a factor that the objectives
-    here divide out. Only one batch is held at a time, besides what the network makes of the targets.
+    here divide out. The rest of the network multiplies in bfloat16 where the unit trains so. Only one batch is held at
+    a time, besides what the network makes of the targets.
     """
 
     def __init__(self, data: UnitData, images: int | None = None, batch: int = 16) -> None:
@@ -55,13 +56,19 @@ class OutputGradients:
     def _reference(self, at: int, target: Tensor) -> list[Tensor]:
         """The network's output with the target in place of the unit's output; batches are asked for in order."""
         if at == len(self.references):
-            with torch.no_grad():
+            with torch.no_grad(), self._precision():
                 output = self.data.tail(target.clone(), self.batches[at])  # what follows may work in place
-            self.references.append([self.data.targets.store.keep(tensor.cpu()) for tensor in tensors_of(output)])
+            store = self.data.targets.store
+            self.references.append([store.keep(tensor.float().cpu()) for tensor in tensors_of(output)])
         return [tensor.to(target.device) for tensor in self.references[at]]
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(device_of(self.data.unit).type, torch.bfloat16, enabled=self.data.bf16)
 
     @torch.enable_grad()
     def _gradient(self, output: Tensor, rows: Sequence[int], reference: Any) -> Tensor:
         output = output.requires_grad_()
-        loss = distance(self.data.tail(output.clone(), rows), reference, TEMPERATURE)
+        with self._precision():
+            found = [tensor.float() for tensor in tensors_of(self.data.tail(output.clone(), rows))]
+        loss = distance(found, reference, TEMPERATURE)
         return torch.autograd.grad(loss, output)[0]

@@ -42,6 +42,17 @@ def test_gradients_equal_finite_differences_of_the_divergence(kind, unit):
     assert (gradient * direction).sum().item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-3)
 
 
+@pytest.mark.parametrize(("kind", "unit"), [("vit", "blocks.0"), ("swin", "layers.0.blocks.1")])
+def test_in_bfloat16_they_are_nearly_the_same(kind, unit):
+    data = unit_data(kind, unit)
+    _, error, exact = next(OutputGradients(data, batch=3).passes())
+    data.bf16 = True
+    _, same, half = next(OutputGradients(data, batch=3).passes())
+    assert torch.equal(error, same) and half.dtype == torch.float32 and not torch.equal(exact, half)
+    assert torch.cosine_similarity(exact.flatten(), half.flatten(), 0) > 0.95
+    assert half.norm() / exact.norm() == pytest.approx(1, abs=0.1)
+
+
 def test_temperature_divides_logits_and_nothing_else():
     a, b = torch.randn(3, 5), torch.randn(3, 5)
     maps = torch.randn(2, 4, 3), torch.randn(2, 4, 3)
