@@ -113,6 +113,7 @@ class Job:
     log: list[dict] = field(default_factory=list)  # one entry a unit; stored in the run's record
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     shared: Shared = field(default_factory=Shared)
+    memory: Callable[[], float | None] = lambda: None  # peak in MiB since it was asked last, where somebody measures
     teacher: nn.Module | None = None  # what to compare with where `model` was rewritten into another function
     bf16: bool = False  # units are trained with products in bfloat16
     rewritten: list[str] = field(default_factory=list)  # what was rewritten before quantization, what was not and why

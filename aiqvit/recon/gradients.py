@@ -40,14 +40,14 @@ def probe_loss(output: Any, generator: torch.Generator, probe: Probe = "sampled"
     PTQ4ViT's loss compares the model with itself, so its true gradient is 0. For logits (B, classes) "sampled" draws
     labels from the model's own softmax, so that the expected square of the gradient is the Fisher information;
     "pseudo_label" takes the most likely class; "perturbed" compares with the softmax of logits plus unit-variance
-    noise, in the spirit of APHQ-ViT. Other outputs, (B, N, classes) too, are multiplied by unit-variance noise.
-    Raises `Diverged` where an output is not finite.
+    noise, in the spirit of APHQ-ViT. Other outputs, (B, N, classes) and (B, 1) too, are multiplied by unit-variance
+    noise. Raises `Diverged` where an output is not finite.
     """
     loss = 0.0
     for tensor in tensors_of(output):
         if not tensor.isfinite().all():
             raise Diverged("the model's own output is not finite")
-        if tensor.dim() != 2:
+        if tensor.dim() != 2 or tensor.shape[1] == 1:
             noise = torch.randn(tensor.shape, generator=generator).to(tensor)
             loss = loss + (tensor * noise).sum()
             continue
@@ -114,9 +114,10 @@ def distance(output: Any, reference: Any, temperature: float = 1.0) -> Tensor:
 def distances(output: Tensor, reference: Tensor, temperature: float = 1.0) -> Tensor:
     """Of each row of a tensor (n, ...), (n,).
 
-    KL divergence of logits (n, classes), both divided by `temperature`; half the squared error of other tensors.
+    KL divergence of logits (n, classes), both divided by `temperature`; half the squared error of other tensors, and of
+    single logits, which have no softmax.
     """
-    if output.dim() == 2:
+    if output.dim() == 2 and output.shape[1] > 1:
         logs = ((logits / temperature).log_softmax(-1) for logits in (output, reference))
         return kl_div(*logs, log_target=True, reduction="none").sum(1)
     return 0.5 * (output - reference).square().flatten(1).sum(1)

@@ -38,8 +38,9 @@ def relu_model(job: Job, schedule: MlpSchedule) -> None:
     """Make a ReLU of every GELU of the job's model and reconstruct its feed-forward networks, in place.
 
     `job.teacher` becomes a copy of the model as it was, `job.rewritten` says what was done or why not. Networks train
-    on one thread each, side by side where there are more: the result does not depend on that. One log entry a network;
-    those that `job.checkpoint` kept are taken over, and all where another run has reconstructed them (`job.shared`).
+    on one thread each, side by side where there are more: that changes nothing, and the number of threads no more than
+    the last digits of a perturbation map. One log entry a network; those that `job.checkpoint` kept are taken over, and
+    all where another run has reconstructed them (`job.shared`).
     """
     model = open_model(job.model)
     mlps = mlps_of(model)

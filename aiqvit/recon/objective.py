@@ -99,7 +99,9 @@ def power(output: Tensor, target: Tensor) -> Tensor:
 
 
 def divergence(output: Tensor, target: Tensor) -> Tensor:
-    """KL divergence of the softmax of logits (B, classes) from that of the target, (B,)."""
+    """KL divergence of the softmax of logits (B, C) from that of the target, of one logit half the square; (B,)."""
+    if output.shape[-1] == 1:
+        return 0.5 * (output - target).square().sum(-1)
     return kl_div(output.log_softmax(-1), target.log_softmax(-1), log_target=True, reduction="none").sum(-1)
 
 

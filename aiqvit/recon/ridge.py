@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from aiqvit.interfaces import Diverged
 from aiqvit.recon.layerwise import Gram
 from aiqvit.recon.levels import Levels
 
@@ -16,10 +17,23 @@ FLOOR = 1e-6  # least ridge, as a share of the largest diagonal element: a sum i
 
 
 def solve(gram: Tensor, ridge: float, right: Tensor) -> Tensor:
-    """(gram + ridge I)^-1 right, of (n, n) and (n, m), in float64 by a Cholesky factor."""
-    least = max(ridge, FLOOR * gram.diagonal().amax().item(), 1e-12)
-    factor = torch.linalg.cholesky(gram + least * torch.eye(len(gram), dtype=gram.dtype, device=gram.device))
-    return torch.cholesky_solve(right, factor)
+    """(gram + ridge I)^-1 right, of (n, n) and (n, m), in float64 by a Cholesky factor; ridge is at least `FLOOR`."""
+    return torch.cholesky_solve(right, factored(gram, max(ridge, FLOOR * gram.diagonal().amax().item(), 1e-12)))
+
+
+def factored(gram: Tensor, ridge: float = 0.0, upper: bool = False) -> Tensor:
+    """The Cholesky factor of gram + ridge I, (n, n), float64; where there is none, of the least larger ridge tried.
+
+    Raises `Diverged` where gram is not finite.
+    """
+    if not gram.isfinite().all():
+        raise Diverged("the products of a layer's inputs are not finite")
+    unit = torch.eye(len(gram)).to(gram)
+    while True:
+        factor, failed = torch.linalg.cholesky_ex(gram + ridge * unit, upper=upper)
+        if not failed:
+            return factor
+        ridge = max(2 * ridge, FLOOR * gram.diagonal().abs().amax().item(), 1e-12)
 
 
 @torch.no_grad()

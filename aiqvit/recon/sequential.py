@@ -11,6 +11,7 @@ from torch import Tensor
 
 from aiqvit.recon.layerwise import Gram
 from aiqvit.recon.levels import Levels
+from aiqvit.recon.ridge import factored
 
 
 @torch.no_grad()
@@ -45,8 +46,7 @@ def round_sequentially(weight: Tensor, levels: Levels, gram: Gram, alpha: float 
 
 def _factors(hessian: Tensor, drift: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """U, upper triangular, with H^-1 = U^T U, and P = alpha striu(D U^T) U: what each column does to those after it."""
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
-    upper = torch.linalg.cholesky(inverse, upper=True)
+    upper = factored(torch.cholesky_inverse(factored(hessian)), upper=True)
     return upper, alpha * (drift @ upper.T).triu(1) @ upper
 
 

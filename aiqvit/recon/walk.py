@@ -98,8 +98,11 @@ def units_in(job: Job, model: nn.Module) -> Sequence[str]:
 
 
 def _reconstructed(job: Job, data: UnitData, reconstruct_unit: Callable[[UnitData], dict | None]) -> dict:
+    job.memory()  # from here on
     entry = reconstruct_unit(data)
     entry = {"unit": data.name, **entry} if entry else {}
+    if entry and (peak := job.memory()) is not None:
+        entry["peak_mib"] = peak
     random = {"generator": job.generator.get_state(), "noise": job.noise.get_state()}
     job.checkpoint.save(data.name, {"unit": saved_state(data.unit), "random": random, "log": entry})
     return entry

@@ -17,11 +17,13 @@ from aiqvit.report.summary import NONE
 
 STUB = ("Model", "W/A", "Method")
 MLP = "mlp:"  # begins the name of a feed-forward network in the log (`aiqvit.recon.mlp`)
-COLUMNS = {"Minutes": "{:.1f}", "MLPs": "{:.1f}", "Units": "{:.1f}", "Rest": "{:.1f}", "A unit (s)": "{:.0f}",
-           "Longest (s)": "{:.0f}", "Longest unit": "{}", "Peak MiB": "{:.0f}"}
+COLUMNS = {"Minutes": "{:.2f}", "MLPs": "{:.2f}", "Units": "{:.2f}", "Rest": "{:.2f}", "A unit (s)": "{:.1f}",
+           "Longest (s)": "{:.1f}", "Longest unit": "{}", "A unit (MiB)": "{:.0f}", "Peak MiB": "{:.0f}",
+           "Before (MiB)": "{:.0f}"}
 NOTE = ("minutes to quantize: MLPs reconstructed, units trained (with the search of their ranges where the log counts "
-        "it), and the rest, which is ranges and the way of the images through the model; a unit is the median; peak "
-        "memory is that of the whole process. Times compare only within one machine and load")
+        "it), and the rest, which is ranges and the way of the images through the model; a unit is the median of "
+        "its seconds and of the process's peak memory meanwhile; peak memory is that of the process in all of the run: "
+        "some it had before, of earlier runs in the same process. Times compare only within one machine and load")
 
 
 def grid(part: Comparable) -> Grid:
@@ -43,11 +45,13 @@ def costs(record: Record) -> dict[str, float | str]:
     units = {name: seconds for name, seconds in timed.items() if not name.startswith(MLP)}
     total = record["times"].get("quantize", nan)
     longest = max(units, key=lambda name: units[name], default="")
+    peaks = [e["peak_mib"] for e in record["log"] if isinstance(e.get("peak_mib"), int | float)]
     peak = record.get("peak_mib") or {}
     return {"Minutes": total / 60, "MLPs": sum(timed.values()) / 60 - sum(units.values()) / 60 or nan,
             "Units": sum(units.values()) / 60 or nan, "Rest": (total - sum(timed.values())) / 60 if timed else nan,
             "A unit (s)": median(units.values()) if units else nan, "Longest (s)": units.get(longest, nan),
-            "Longest unit": longest, "Peak MiB": peak.get("gpu", peak.get("rss", nan))}
+            "Longest unit": longest, "A unit (MiB)": median(peaks) if peaks else nan,
+            "Peak MiB": peak.get("gpu", peak.get("rss", nan)), "Before (MiB)": peak.get("rss_before", 0) or nan}
 
 
 def _entries(heads: Sequence[str], runs: Sequence[Record]) -> tuple[Cell, ...]:

@@ -72,7 +72,7 @@ def of_fairness(done: Iterable[Record], methods: Mapping[str, About]) -> list[st
 
 def fairness(shown: Iterable[tuple[str, str, str]]) -> list[str]:
     """A sentence, once, for title, `Method.fairness` and protocol of each row, where there is something to say."""
-    said = {"paper": "protocol paper has it here, too", "unified": "protocol unified only where a setting says so"}
+    said = {"paper": "here too, under protocol paper", "unified": "not so here, unless its settings say so"}
     return list(dict.fromkeys(f"fairness: {title} as published has {text}; {said.get(protocol, said['unified'])}"
                               for title, text, protocol in shown if text))
 

@@ -62,11 +62,14 @@ def stream_of(model: nn.Module) -> Stream:
     readers, writers = {}, {}
     for name, anatomy in [*blocks, (prefix, network)]:
         if anatomy.unnormed or name != prefix and not anatomy.feeds:
-            raise UserError(f"{said}: layers of {name} read it itself, or through a norm that is no LayerNorm")
+            raise UserError(f"{said}: layers of {name} read it itself, or through a norm that is no "
+                            "LayerNorm with weight and bias")
         readers |= {under(name, norm): tuple(under(name, layer) for layer in layers)
                     for norm, layers in anatomy.feeds.items()}
         writers |= {under(name, layer): under(name, anatomy.scales[layer]) if layer in anatomy.scales else ""
                     for layer in anatomy.residual}
+    if any(isinstance(model.get_submodule(norm), RMSNorm) for norm in readers):
+        raise UserError(f"{said}: it is rotated already")
     if not network.feeds:
         raise UserError(f"{said}: what reads the last norm is not known")
     return Stream(tuple(under(prefix, name) for name in network.origins), writers, readers)
@@ -74,7 +77,7 @@ def stream_of(model: nn.Module) -> Stream:
 
 def _why(model: nn.Module) -> str:
     """Why there is no stream of which a family says where it begins."""
-    widths = {model.get_submodule(norm).normalized_shape for norm, _ in norm_readers(model)}
+    widths = {model.get_submodule(norm).weight.shape for norm, _ in norm_readers(model)}
     if not widths:
         return "it has no LayerNorms in front of layers"
     return "its width changes from stage to stage" if len(widths) > 1 else "no family says where it begins"

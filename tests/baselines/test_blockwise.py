@@ -86,3 +86,24 @@ def test_same_seed_same_numbers_and_a_killed_run_goes_on():
     with torch.no_grad():
         assert torch.equal(first(images()), second(images()))
         assert not torch.equal(first(images()), copy.deepcopy(run("glfq[steps=9]")[0])(images()))
+
+
+@pytest.mark.parametrize("loss", get_args(Loss))
+def test_a_network_of_one_logit_has_something_to_minimize(loss):
+    torch.manual_seed(0)
+    model = tiny("vit")
+    model.head = nn.Linear(24, 1)
+    (choice,) = choose_methods(f"blockwise[objective={loss}]")
+    job = Job(model, units("vit"), list(images(8).split(4)), Bits(3, 3))
+    with torch.no_grad():
+        assert quantized(choice.build("smoke"), job)(images()).isfinite().all()
+    assert all(entry["loss_before"] > 0 for entry in job.log)
+
+
+@pytest.mark.parametrize("method", ("fimaq", "lsvit", "aphqvit", "glfq", "blockwise[objective=logits]"))
+@pytest.mark.parametrize("size", (0.0, 1e-12))
+def test_pictures_of_nothing_are_no_error(method, size):
+    torch.manual_seed(0)
+    job = Job(tiny("vit"), units("vit"), [size * batch for batch in images(8).split(4)], Bits(3, 3))
+    with torch.no_grad():
+        assert quantized(choose_methods(method)[0].build("smoke"), job)(images()).isfinite().all()

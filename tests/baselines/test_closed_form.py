@@ -7,7 +7,7 @@ import torch
 from aiqvit.baselines.erq import ERQ
 from aiqvit.baselines.gptaq import GPTAQ
 
-from aiqvit.interfaces import Bits, Job
+from aiqvit.interfaces import Bits, Diverged, Job
 from aiqvit.quant.card import scheme_card, sites
 from aiqvit.quant.surgery import quant_layers
 from tests.models import FAMILIES, images, tiny
@@ -85,3 +85,21 @@ def test_the_papers_protocol_of_gptaq_quantizes_each_token_anew_and_layers_of_bl
     assert {cards[role, "activation"]["granularity"] for role in dynamic} == {"token"}
     assert {role for (role, _), row in cards.items() if row["bits"] == 32} == {
         "image", "patch_embed", "query", "key", "value", "post_softmax", "head"}
+
+
+@pytest.mark.parametrize("method", (GPTAQ(images=1, init_images=1, damping=0.0),
+                                    ERQ(images=1, init_images=1, coe=0.0, head_ridge=0.0)))
+def test_fewer_tokens_than_columns_need_no_damping(method):
+    work = job("vit")
+    work.calibration = [images(1)]
+    with torch.no_grad():
+        assert method.quantize(work)(images()).isfinite().all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_inputs_that_overflow_are_said(method):
+    work = job("vit")
+    with torch.no_grad():
+        work.model.blocks[0].mlp.fc1.weight.mul_(1e25)
+    with pytest.raises(Diverged, match="not finite"):
+        METHODS[method].quantize(work)

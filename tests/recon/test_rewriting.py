@@ -4,11 +4,12 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from aiqvit.harness.launch.options import choose_methods
 from aiqvit.interfaces import Bits, Job, Trained, UserError
 from aiqvit.quant.card import sites
-from aiqvit.recon.rewriting import quantized
+from aiqvit.recon.rewriting import quantized, rotate_all
 from aiqvit.registry import METHODS
 from aiqvit.settings import values
 from aiqvit.transforms.rotate import RMSNorm
@@ -81,3 +82,39 @@ def test_what_cannot_be_rotated_is_left_and_said():
 def test_a_switch_that_is_off_stands_in_no_settings():
     off, on = (choose_methods(f"minmax[rotate={value}]")[0].build("quick") for value in ("off", "on"))
     assert "rotate" not in values(off) and values(on) == {**values(off), "rotate": True}
+
+
+class Reader(nn.Module):
+    """A ViT in a network that reads its residual stream as it is."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.inside, self.norm, self.out = tiny("vit"), norm, nn.Linear(24, 5)
+
+    def forward(self, x):
+        stream = self.inside.forward_intermediates(x, indices=[1], norm=self.norm, output_fmt="NLC",
+                                                   intermediates_only=True)[-1]
+        return self.out(stream.mean(1))
+
+
+@pytest.mark.parametrize("norm", (False, True))
+def test_a_stream_that_something_else_reads_is_left_as_it_was_and_that_is_said(norm):
+    torch.manual_seed(0)
+    model = Reader(norm).eval()
+    with torch.no_grad():
+        expected = model(images())
+        job = Job(model, None, [images()], Bits(8, 8))
+        rotate_all(job)
+        torch.testing.assert_close(job.model(images()), expected, rtol=1e-4, atol=1e-5)  # heads are rotated
+    assert job.rewritten == ["the residual stream of Reader cannot be rotated: something besides its blocks reads it, "
+                             "since outputs change", "queries, keys and values of each head rotated in 2 attentions"]
+
+
+def test_a_model_is_rotated_once():
+    job = Job(tiny("vit"), None, [images()], Bits(8, 8))
+    with torch.no_grad():
+        expected = job.model(images())
+        rotate_all(job)
+        rotate_all(job)
+        torch.testing.assert_close(job.model(images()), expected, rtol=1e-4, atol=1e-5)
+    assert job.rewritten[2] == "the residual stream of VisionTransformer cannot be rotated: it is rotated already"

@@ -14,8 +14,8 @@ from tests.report.make_records import record
 from tests.report.test_tables import make, table
 
 KNOWN = {"minmax": About("MinMax"), "tokens": About("Tokens", "", "a scale a token")}
-UNIFIED = "fairness: Tokens as published has a scale a token; protocol unified only where a setting says so"
-PAPER = "fairness: Tokens as published has a scale a token; protocol paper has it here, too"
+UNIFIED = "fairness: Tokens as published has a scale a token; not so here, unless its settings say so"
+PAPER = "fairness: Tokens as published has a scale a token; here too, under protocol paper"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def test_it_stands_below_tables_of_a_bench(kind):
     object.__setattr__(run, "method", Tokens(protocol="paper"))
     shown = table((run, made), make("minmax", "a", 60.0))
     assert PAPER in shown.notes and UNIFIED not in shown.notes
-    assert ("protocol paper has it here" in write(shown, kind)) == (kind != "csv")
+    assert ("here too, under protocol paper" in write(shown, kind)) == (kind != "csv")
 
 
 def test_it_stands_below_tables_of_a_paper_and_on_the_page():

@@ -42,12 +42,37 @@ def peak(device: str) -> dict[str, float]:
     return found
 
 
-def _peak_rss() -> int:
-    try:
+class PeakMemory:
+    """The peak of a run, and of each of its parts."""
+
+    def __init__(self, device: str) -> None:
+        reset_peak(device)
+        self.device, self.most = device, {"rss_before": round(_status("VmRSS:") / 2**20, 1)}
+
+    def lap(self) -> float:
+        """The peak in MiB, of the GPU where there is one, since this was asked last or since the beginning."""
+        now = peak(self.device)
+        self.most |= {name: max(value, self.most.get(name, 0.0)) for name, value in now.items()}
+        reset_peak(self.device)
+        return now.get("gpu", now["rss"])
+
+    def total(self) -> dict[str, float]:
+        """As `peak` of all of the run, and `rss_before`: what the process had when the run began (0: not known)."""
+        self.lap()
+        return self.most
+
+
+def _status(name: str) -> int:
+    """A line of what Linux says of the process, in bytes; 0 elsewhere."""
+    with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(name):
                 return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    return 0
+
+
+def _peak_rss() -> int:
+    if known := _status("VmHWM:"):
+        return known
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -21,7 +21,7 @@ from aiqvit.evaluation import Teacher
 from aiqvit.families.opening import unit_names
 from aiqvit.harness.identity.manifest import manifest, versions
 from aiqvit.harness.identity.spec import Run
-from aiqvit.harness.run.memory import peak, reset_peak
+from aiqvit.harness.run.memory import PeakMemory
 from aiqvit.harness.run.progress import progress
 from aiqvit.harness.store.records import MODEL, Record, plain
 from aiqvit.interfaces import Bits, Checkpoint, Job, Outcomes, Shared, Subject, Task, UserError
@@ -45,11 +45,11 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
     """
     use_threads(item)
     record = empty_record(item, fp32, manifest(device) | {"batch_size": batch_size, "weights": list(subject.notes)})
-    reset_peak(device)
+    memory = PeakMemory(device)
     teacher = teacher or Teacher(deepcopy(subject.model))
     try:
         model, info = quantized(item, task, subject, device, record, checkpoint or Checkpoint(),
-                                shared or Shared())
+                                shared or Shared(), memory.lap)
         start = time.monotonic()
         if item.reference:
             teacher.model = model
@@ -71,7 +71,7 @@ def run(item: Run, task: Task, subject: Subject, device: str, batch_size: int, f
         raise
     except BaseException as error:  # also SystemExit, of code that thinks it is a program of its own
         record |= {"error": describe(error), "metrics": {}}
-    record["peak_mib"] = peak(device)
+    record["peak_mib"] = memory.total()
     record["data"] = task.fingerprint()
     return record
 
@@ -83,7 +83,7 @@ def use_threads(item: Run) -> None:
 
 
 def quantized(item: Run, task: Task, subject: Subject, device: str, record: Record, checkpoint: Checkpoint,
-              shared: Shared) -> tuple[torch.nn.Module, Info]:
+              shared: Shared, memory: Callable[[], float | None] = lambda: None) -> tuple[torch.nn.Module, Info]:
     """The model of a run, not evaluated yet, and what it says of itself; what was done goes into `record`.
 
     Raises `UserError` for what is wrong with the data, and whatever the method raises.
@@ -92,7 +92,7 @@ def quantized(item: Run, task: Task, subject: Subject, device: str, record: Reco
     drawn = task.calibration(subject, item.method.images, item.spec.seed, item.explicit)
     batches = [to_device(batch, device) for batch in drawn]
     record["calibration_images"] = sum(map(samples_in, batches))
-    model = _quantize(item, task, subject, batches, device, record, checkpoint, shared)
+    model = _quantize(item, task, subject, batches, device, record, checkpoint, shared, memory)
     if not item.reference:
         _cover(model, task, batches, record, item.partial)
     shape = tuple(batches[0].shape[1:]) if batches and isinstance(batches[0], torch.Tensor) else ()
@@ -160,7 +160,7 @@ def describe(error: BaseException) -> dict[str, str]:
 
 
 def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: str, record: Record,
-              checkpoint: Checkpoint, shared: Shared) -> torch.nn.Module:
+              checkpoint: Checkpoint, shared: Shared, memory: Callable[[], float | None]) -> torch.nn.Module:
     def join(samples: list, count: int) -> Batch:
         batch = task.join(samples, count)
         record["range_images"] = max(record["range_images"], samples_in(batch))
@@ -180,6 +180,7 @@ def _quantize(item: Run, task: Task, subject: Subject, batches: list, device: st
         log=record["log"],
         checkpoint=checkpoint,
         shared=shared,
+        memory=memory,
     )
     start = time.monotonic()
     try:

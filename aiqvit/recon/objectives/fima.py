@@ -25,6 +25,7 @@ from aiqvit.recon.objective import Objective
 from aiqvit.recon.objectives.output_gradients import OutputGradients
 from aiqvit.recon.walk import UnitData
 
+LEAST = 1e-30  # of a first value that a term is divided by: without gradients or errors it is 0 and stays so
 RIDGE = 1e-6  # times the mean of the diagonal: rows of mean |z_q - z| are nearly parallel
 
 
@@ -89,8 +90,8 @@ class Curvature:
         """|output - target| (B, N) to (B,)."""
         terms = self.terms(error)
         if not self.firsts:
-            self.firsts = tuple(term.detach().mean().clamp(min=torch.finfo(term.dtype).tiny) for term in terms)
-        return sum(term / first for term, first in zip(terms, self.firsts, strict=True))
+            self.firsts = tuple(term.detach().mean() for term in terms)
+        return sum(term / first if first > LEAST else term for term, first in zip(terms, self.firsts, strict=True))
 
     def terms(self, error: Tensor) -> tuple[Tensor, Tensor]:
         """The low-rank and the diagonal term as they are, (B,) each."""

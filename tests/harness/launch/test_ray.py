@@ -48,6 +48,7 @@ def contents(folder: Path) -> dict[str, dict]:
     for record in found:
         for entry in record["log"]:
             entry.pop("seconds", None)
+            entry.pop("peak_mib", None)
     return {r["id"]: {key: r[key] for key in ("status", "spec", "metrics", "fp32", "log", "scheme")} for r in found}
 
 
