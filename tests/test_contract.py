@@ -1,4 +1,4 @@
-"""Every registered method on every mini model: whole runs, so that a new method is tested for free.
+"""Every registered method on a mini model of each task and kind: whole runs, so a new method is tested for free.
 
 Point Transformers are named by their tasks; a part of their units is enough, the others get their ranges only.
 """
