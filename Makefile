@@ -12,8 +12,7 @@ export OMP_WAIT_POLICY ?= passive
 .PHONY: bench test speed
 
 bench: $(READY)
-	$(RUN) -m aiqvit.bench --task imagenet --method all --data mini --model mini_vit,mini_swin --bits 3/3,4/4 \
-		--threads 1 --workers $$(nproc)
+	$(RUN) -m aiqvit.bench --task imagenet --method all --data mini --model mini_vit,mini_swin --bits 3/3,4/4
 
 test: $(READY)
 	$(RUN) -m ruff check .

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from aiqvit.bounds import Count, Gpus, Threads, Workers
-from aiqvit.guard import Parser, guarded, number, path
+from aiqvit.guard import Parser, auto, guarded, number, path
 from aiqvit.tables import INTERVALS
 
 WHAT = "Compare post-training quantization methods of vision transformers."
@@ -45,14 +45,17 @@ def parser() -> argparse.ArgumentParser:
     add("--limit", type=number(Count), help="evaluate on this many images only; such tables are marked")
     add("--batch-size", type=number(Count), default=32, help="images at once in evaluation (default: %(default)s)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: %(default)s)")
-    add("--workers", type=number(Workers), default=1,
-        help="runs side by side, each in its own process (default: %(default)s)")
+    add("--workers", type=auto(number(Workers)), default=os.environ.get("AIQVIT_WORKERS", "auto"),
+        help="runs side by side, each in its own process; auto: as many as cores and memory allow, one thread each, on "
+        "a GPU one (default: AIQVIT_WORKERS, otherwise auto)")
     add("--launcher", default="local", help="local, or ray for a cluster (default: %(default)s)")
     add("--ray-address", help="a running Ray cluster, for example auto (default: one is started here)")
     add("--gpus-per-run", type=number(Gpus),
         help="of a Ray cluster, fractions allowed (default: 1 with a GPU, otherwise 0)")
     add("--threads", type=number(Threads),
-        help="CPU threads of a run, which change its last digits (default: cores / workers)")
+        help="CPU threads of a run, which change its last digits (default: cores / workers, with auto 1)")
+    add("--precision", help="float32, or bf16: matrix products of training in bfloat16, of every method that trains "
+        "(default: what method and preset say)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="hyper-parameter of every method that has it")
     add("--out", type=path, default="results", help="folder of records and tables (default: %(default)s)")
     add("--format", default="md,csv,tex",

@@ -15,6 +15,7 @@ from aiqvit.harness.launch.processes import execute_side_by_side
 from aiqvit.harness.launch.ray import execute_on_ray
 from aiqvit.harness.launch.request import Request
 from aiqvit.harness.launch.serial import execute
+from aiqvit.harness.run import progress
 from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line, terminal
@@ -44,6 +45,7 @@ def bench(args: Namespace) -> int:
         records = _run(grid, store, request)
         failed += sum(record["status"] == "failed" for record in records.values())
         typed = {text.partition("=")[0].strip() for text in request.settings} | {"images"}  # `--set` and `--calib`
+        typed |= {"bf16"} if request.precision else set()
         table = tables.build(grid.task.label, grid.task.metrics, grid.preset, grid.runs, records, request.grid or "",
                              grid.task.headlines, typed, Statistics(records.values(), args.intervals))
         for kind in formats:
@@ -95,7 +97,8 @@ def _dry_run(grid: Plan, store: Store, request: Request) -> None:
     for model in grid.absent:
         print(f"{'pending':<22} {grid.each} runs of {line(model)}: its weights are not here yet, a run fetches them")
     count = len(pending) + grid.each * len(grid.absent)
-    print(f"{label}: {sentence(count, seconds_left(pending, store.records()), request.workers)}")
+    workers = request.workers_on(grid.device, count)
+    print(f"{label}: {sentence(count, seconds_left(pending, store.records()), workers)}")
     if old:
         print(f"{label}: {old} stale, made by other source of method or task than today's"
               + ("" if request.stale else " (--stale runs them again)"))
@@ -107,8 +110,13 @@ def _each_once(grid: Plan) -> list[Run]:
 
 def _run(grid: Plan, store: Store, request: Request) -> dict[str, Record]:
     task = grid.task
-    images = f"{task.val_images} images to evaluate, {task.train_images} to calibrate on"
-    print(line(f"{task.label}: {images}; preset {grid.preset}, {grid.device}, {len(grid.runs)} runs"), flush=True)
+    left = [run for run in _each_once(grid) if request.redo != "failed" or store.finished(run.spec.id) is None]
+    workers = request.workers_on(grid.device, len(left))
+    print(line(f"{task.label}: {task.val_images} images to evaluate, {task.train_images} to calibrate on; "
+               f"preset {grid.preset}, {grid.device}, {len(grid.runs)} runs"
+               + (f", {workers} side by side" if workers > 1 else "")), flush=True)
+    if known := seconds_left(left, store.records()):
+        print(line(f"{task.label}: {sentence(len(left), known, workers)}"), flush=True)
     records = {}
 
     def before(run: Run, number: int) -> None:
@@ -116,15 +124,16 @@ def _run(grid: Plan, store: Store, request: Request) -> dict[str, Record]:
 
     if request.launcher == "ray":
         ended = execute_on_ray(grid, store, request)
-    elif request.workers > 1:
-        ended = execute_side_by_side(grid, store, request)
+    elif workers > 1:
+        ended = execute_side_by_side(grid, store, request, workers)
     else:
         ended = execute(grid, store, request, before)
-    for run, record, fresh in ended:
+    one_bar = workers > 1 or request.launcher == "ray"  # those of the runs would garble each other
+    for run, record, fresh in progress.of_runs(ended, len(_each_once(grid))) if one_bar else ended:
         records[run.spec.id] = {**record, "folder": str(store.folder)}
-        print(line(_line(run, record, fresh, task.metrics)), flush=True)
+        progress.say(line(_line(run, record, fresh, task.metrics)))
         if fresh and record["scheme"]:
-            print(terminal(_card(record)), flush=True)
+            progress.say(terminal(_card(record)))
     return records
 
 

@@ -64,6 +64,11 @@ def number(kind: Any) -> Callable[[str], Any]:
     return convert
 
 
+def auto(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """For `add_argument(type=...)`: what `convert` makes of a text, None of "auto"."""
+    return lambda text: None if text == "auto" else convert(text)
+
+
 def path(text: str) -> str:
     """For `add_argument(type=...)`: a path with `~` expanded, which a file can have."""
     found = os.path.expanduser(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,6 +30,9 @@ LONGEST = ("test_contract.py", "test_reference.py", "test_pack.py", "test_kill.p
            "test_contract_families.py", "test_deployable.py", "test_export.py")
 WNIDS = ("n01440764", "n01443537", "n02124075")  # class indices 0, 1, 285
 MODEL = "test_vit"
+
+
+os.environ.setdefault("AIQVIT_WORKERS", "1")  # grids of toys are done before another process has started
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,13 +23,13 @@ from aiqvit.io.streams import make_lasting
 _executor: list[Executor | UserError] = []  # of a worker process, or why it has none
 
 
-def execute_side_by_side(grid: Plan, store: Store, request: Request) -> Iterator[Finished]:
+def execute_side_by_side(grid: Plan, store: Store, request: Request, workers: int) -> Iterator[Finished]:
     """Yield every run of the grid as it ends, with its record and whether it was executed now.
 
     Raises `UserError` when a worker process dies or cannot be started.
     """
     try:
-        pool = ProcessPoolExecutor(request.workers, get_context("spawn"), _start, (request, grid.task.name, store))
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _start, (request, grid.task.name, store))
     except OSError as error:
         raise _not_started(error) from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from aiqvit.bounds import THREADS_A_CORE, WORKERS_A_CORE, Count, Gpus, Seed, Threads, Workers
+from aiqvit.harness.launch import machine
 from aiqvit.harness.launch.options import PRESETS, MethodSpec, choose_methods, grid_methods, split
 from aiqvit.harness.run.executor import Redo
 from aiqvit.interfaces import Bits, Task, UserError
@@ -18,6 +19,7 @@ from aiqvit.plugins import reason
 from aiqvit.registry import TASKS
 from aiqvit.settings import SHOWN, fitting, kinds, read
 
+PRECISIONS = ("float32", "bf16")
 OPTIONS = ("calib_data", "transform", "held_out")  # that only some tasks have
 
 
@@ -41,12 +43,13 @@ class Request:
     limit: Count | None = None
     batch_size: Count = 32
     device: str = "auto"
-    workers: Workers = 1
+    workers: Workers | None = None  # None: as many as cores and memory allow, on the CPU; one thread each
     launcher: str = "local"
     ray_address: str | None = None  # None: a cluster of this machine
     gpus_per_run: Gpus | None = None  # None: 1 on a GPU, otherwise 0
-    threads: Threads | None = None  # None: the cores shared out among the workers
+    threads: Threads | None = None  # None: the cores shared out among the workers, 1 where their number is not given
     settings: tuple[str, ...] = ()
+    precision: str | None = None  # of the matrix products of training; None: what methods and presets say
     strict: bool = False
     partial: bool = False  # take models that cannot be quantized in all their parts, and mark them
     keep_models: bool = False
@@ -63,6 +66,8 @@ class Request:
         self.place()
         if self.preset not in (None, *PRESETS):
             raise UserError(f"preset {self.preset!r}: expected one of {', '.join(PRESETS)}")
+        if self.precision not in (None, *PRECISIONS):
+            raise UserError(f"precision {self.precision!r}: expected one of {', '.join(PRECISIONS)}")
         self._check_numbers()
         if self.force and self.stale:
             raise UserError("--force runs everything again, --stale what other source has made: give one of them")
@@ -85,12 +90,13 @@ class Request:
         if self.launcher != "local":
             return  # the machines of a cluster may have more
         cores = os.cpu_count() or 1
-        if self.workers > WORKERS_A_CORE * cores:
-            raise UserError(f"--workers {self.workers}: expected at most {WORKERS_A_CORE * cores}, {WORKERS_A_CORE} "
-                            "times the cores of this machine")
-        if self.workers * (self.threads or 1) > THREADS_A_CORE * cores:
-            raise UserError(f"--workers {self.workers} with --threads {self.threads}: expected at most "
-                            f"{THREADS_A_CORE * cores} in all, {THREADS_A_CORE} times the cores of this machine")
+        workers, threads = self.workers or 1, self.threads or 1
+        if workers > WORKERS_A_CORE * cores:
+            raise UserError(f"--workers {workers}: expected at most {WORKERS_A_CORE * cores}, {WORKERS_A_CORE} times "
+                            "the cores of this machine")
+        if workers * threads > THREADS_A_CORE * cores:
+            raise UserError(f"--workers {workers} with --threads {threads}: expected at most {THREADS_A_CORE * cores} "
+                            f"in all, {THREADS_A_CORE} times the cores of this machine")
 
     def _check_weights(self) -> None:
         if self.weights is None or Path(self.weights).is_file():
@@ -106,7 +112,7 @@ class Request:
             raise UserError(f"launcher {self.launcher!r}: expected local or ray")
         if self.launcher == "local" and (self.ray_address is not None or self.gpus_per_run is not None):
             raise UserError("--ray-address and --gpus-per-run belong to --launcher ray")
-        if self.launcher == "ray" and self.workers > 1:
+        if self.launcher == "ray" and (self.workers or 1) > 1:
             raise UserError("--workers belongs to --launcher local; Ray runs as many side by side as the cluster holds")
         if self.gpus_per_run == 0 and self.device.startswith("cuda"):
             raise UserError(f"--gpus-per-run 0: --device {self.device} needs a GPU")
@@ -148,7 +154,13 @@ class Request:
 
     def choices(self) -> list[MethodSpec]:
         """Methods with the fields that the user changed."""
-        return choose_methods(grid_methods(self.grid) if self.grid else self.method, self.settings, self.calib)
+        expression = grid_methods(self.grid) if self.grid else self.method
+        if self.precision is None:
+            return choose_methods(expression, self.settings, self.calib)
+        if not any("bf16" in kinds(choice.method) for choice in choose_methods(expression)):
+            raise UserError(f"--precision {self.precision}: none of the chosen methods trains")
+        switch = f"bf16={'on' if self.precision == PRECISIONS[1] else 'off'}"
+        return choose_methods(expression, (*self.settings, switch), self.calib)
 
     def bit_widths(self) -> list[Bits]:
         """Bit widths, each once."""
@@ -191,7 +203,14 @@ class Request:
         """CPU threads of one run; 0 on a GPU, where they change nothing."""
         if device != "cpu":
             return 0
-        return self.threads or max((os.cpu_count() or 1) // self.workers, 1)
+        if self.workers is None and self.launcher == "local":
+            return self.threads or 1
+        return self.threads or max((os.cpu_count() or 1) // (self.workers or 1), 1)
+
+    def workers_on(self, device: str, runs: int) -> int:
+        """Processes for this number of runs; 1: this one. Where it is left open, a GPU has one."""
+        most = self.workers or (machine.side_by_side() // (self.threads or 1) if device == "cpu" else 1)
+        return max(min(most, runs), 1) if self.launcher == "local" else 1
 
     def preset_for(self, task: Task, device: str) -> str:
         """The preset asked for, or the default for the data and the device."""

@@ -27,6 +27,19 @@ def progress(items: Iterable[T], description: str = "", total: int | None = None
     return _lines(items, description)
 
 
+def of_runs(ended: Iterable[T], total: int) -> Iterable[T]:
+    """Yield runs as they end, below a bar of them on a terminal; lines are printed by `say` meanwhile."""
+    if not sys.stderr.isatty():
+        return ended
+    return tqdm(ended, "runs", total=total, leave=False, file=sys.stderr, dynamic_ncols=True, smoothing=0)
+
+
+def say(text: str) -> None:
+    """Print a line above the bars that are shown."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
 def _lines(items: Iterable[T], description: str) -> Iterator[T]:
     start, count = time.monotonic(), 0
     for item in items:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from aiqvit.bench import main
-from aiqvit.harness.launch import processes
+from aiqvit.harness.launch import machine, processes
 from aiqvit.interfaces import UserError
 from tests.conftest import MODEL
 
@@ -42,6 +42,14 @@ def test_records_are_those_of_one_process(bench, capsys):
     assert len(re.findall(r"s to evaluate$", printed, re.M)) == 3 and "| 4/4" in printed
     assert bench("two", "--workers", "2") == 0
     assert len(re.findall(r"done before", capsys.readouterr().out)) == 3
+
+
+def test_as_many_side_by_side_as_the_machine_bears(bench, capsys, monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    assert bench("one", "--workers", "auto") == 0
+    assert "3 runs, 2 side by side" in capsys.readouterr().out
+    assert bench("one", "--workers", "auto", "--method", "minmax") == 0
+    assert "side by side" not in capsys.readouterr().out  # for nothing no process is started
 
 
 def test_threads_are_part_of_the_identity(bench):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from aiqvit.bench import read
+from aiqvit.harness.launch import machine
 from aiqvit.harness.launch.request import Request
 from aiqvit.interfaces import Bits, UserError
 from aiqvit.registry import TASKS
@@ -80,6 +81,32 @@ def test_more_than_this_machine_bears_is_refused_with_the_bound(monkeypatch):
     Request(threads=512, launcher="ray").check()  # on the machines of a cluster
 
 
+def test_workers_and_threads_that_are_left_open(monkeypatch):
+    monkeypatch.setattr(machine, "side_by_side", lambda: 6)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    given = {Request(): (6, 1), Request(threads=3): (2, 3), Request(threads=7): (1, 7), Request(workers=2): (2, 4),
+             Request(workers=1): (1, 8), Request(workers=1, threads=1): (1, 1), Request(launcher="ray"): (1, 8)}
+    for request, (workers, threads) in given.items():
+        assert (request.workers_on("cpu", 50), request.threads_on("cpu")) == (workers, threads), request
+    assert Request().workers_on("cpu", 2) == 2 and Request().workers_on("cpu", 0) == 1
+    assert Request().workers_on("cuda:0", 50) == 1 and Request(workers=3).workers_on("cuda:0", 50) == 3
+
+
+@pytest.mark.parametrize(("meminfo", "limit", "expected"), [
+    ("MemTotal: 9 kB\nMemAvailable:   12582912 kB\n", None, 4),  # of 12 GiB
+    ("MemAvailable: 12582912 kB", "max\n", 4), ("MemAvailable: 12582912 kB", f"{7 * 2**30}\n", 2),
+    ("MemAvailable: 1024 kB", None, 1), (None, None, 16), ("", "", 16), (None, str(10 * 2**30), 3),
+    ("MemAvailable: 999999999 kB", None, 16),
+])
+def test_side_by_side_go_as_many_as_cores_and_memory_allow(meminfo, limit, expected, tmp_path, monkeypatch):
+    for name, text in (("MEMINFO", meminfo), ("LIMIT", limit)):
+        monkeypatch.setattr(machine, name, tmp_path / name)
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    monkeypatch.setattr(machine, "cores", lambda: 16)
+    assert machine.side_by_side() == expected
+
+
 @pytest.mark.parametrize("flag", ["calib", "limit", "batch-size", "workers", "threads", "save-images", "gpus-per-run"])
 @pytest.mark.parametrize("text", ["nan", "inf", "1e309", "1" + "0" * 30, "-1", "", "1_0", "\u0663", "9" * 5000, "x",
                                   "--"])
@@ -138,3 +165,14 @@ def test_weights_that_are_no_file(tmp_path):
         Request(weights=str(tmp_path / "pip")).check()
     (tmp_path / "file").write_text("")
     Request(weights=str(tmp_path / "file")).check()
+
+
+def test_precision_is_a_switch_of_the_methods_that_train():
+    found = {c.name: c.changed for c in Request(method="minmax,qdrop,glfq", precision="bf16").choices()}
+    assert found == {"minmax": {}, "qdrop": {"bf16": True}, "glfq": {"bf16": True}}
+    (choice,) = Request(method="glfq", precision="float32").choices()
+    assert choice.changed == {"bf16": False}
+    with pytest.raises(UserError, match="none of the chosen methods trains"):
+        Request(method="minmax,repqvit", precision="bf16").choices()
+    with pytest.raises(UserError, match="precision 'fp8': expected one of float32, bf16"):
+        Request(precision="fp8").check()
