@@ -38,7 +38,7 @@ from aiqvit.recon.objectives.diagonal import DiagonalFisher
 from aiqvit.recon.objectives.fima import FIMA
 from aiqvit.recon.objectives.least_squares import LeastSquares
 from aiqvit.recon.objectives.perturbation import Perturbation
-from aiqvit.recon.objectives.tail_aware import Features, Logits, head_layer
+from aiqvit.recon.objectives.tail_aware import Features, Logits, TailAware, head_layer
 from aiqvit.recon.rounded import RoundingRates, train_dropping
 from aiqvit.recon.straight import WeightRates, train_weights
 from aiqvit.recon.tail import End
@@ -58,9 +58,9 @@ class Blockwise(Trained):
     presets: ClassVar[dict[str, dict]] = {
         "paper": {},
         "quick": {"images": 512, "batch": 8, "steps": 320, "rounding_rate": 0.2, "level_rate": 0.3, "penalty": 0.1,
-                  "weight_rate": 1e-3, "weight_level": 0.1, "tail_half": True, "head": False, "init_images": 64,
-                  "mlp_steps": 1200, "mlp_rate": 1e-3, "refreshes": 4, "curvature_images": 128, "regions": 100,
-                  "bf16": True},
+                  "weight_rate": 1e-3, "tail_rate": 3e-4, "weight_level": 0.1, "tail_half": True, "local": 10.0,
+                  "head": False, "init_images": 64, "mlp_steps": 1200, "mlp_rate": 1e-3, "refreshes": 4,
+                  "curvature_images": 128, "regions": 100, "bf16": True},
         "smoke": {"images": 8, "batch": 4, "steps": 3, "init_images": 4, "elements": 2**12, "widths": 20,
                   "mlp_steps": 3, "refreshes": 1},
     }
@@ -91,6 +91,7 @@ class Blockwise(Trained):
     regions: Count = 1000  # an image, that are compared (glf on detectors)
     rounding_rate: Rate = 1e-3  # Adam on alpha (adaround_qdrop)
     weight_rate: Rate = 2e-5  # Adam on weights, biases and weight scales (ste)
+    tail_rate: Rate = 0.0  # the same where the loss sees the rest of the network (glf, logits); 0: weight_rate
     weight_level: Rate = 0.0  # of weight scales, in levels by which an end of the range moves; 0: weight_rate
     scale_rate: Rate = 4e-5  # Adam on activation scales
     level_rate: Rate = 0.0  # the same in levels, for short schedules; 0: scale_rate
@@ -178,7 +179,8 @@ class Blockwise(Trained):
     def train(self, data: UnitData, goal: Objective, job: Job) -> dict:
         """Train one unit on the base; return its losses."""
         if self.base == "ste":
-            rates = WeightRates(self.weight_rate, self.scale_rate, self.weight_level, self.level_rate)
+            rate = self.tail_rate if self.tail_rate and isinstance(goal, TailAware) else self.weight_rate
+            rates = WeightRates(rate, self.scale_rate, self.weight_level, self.level_rate)
             return train_weights(data, Schedule(self.steps, self.batch, goal), rates, job.generator, job.progress,
                                  self.put_back)
         rates = RoundingRates(self.rounding_rate, self.scale_rate, self.level_rate, self.penalty, self.warm_up)
