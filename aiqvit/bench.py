@@ -28,7 +28,8 @@ def parser() -> argparse.ArgumentParser:
     add("--method", default="all", help="comma list of names, globs and variants like aiqvit[rank=60,curriculum=off]")
     add("--grid", help="an ablation instead of methods, for example table5 (--list shows all)")
     add("--model", default="all", help="comma list of names and globs; all means the task's own (default: %(default)s)")
-    add("--bits", default="3/3,4/4,6/6", help="comma list of weights/activations, 2 to 8 (default: %(default)s)")
+    add("--bits",
+        help="comma list of weights/activations, 2 to 8 (default: 3/3,4/4,6/6; of the embedded mini data 4/4)")
     add("--seeds", default="0", help="comma list; several give mean and standard deviation (default: %(default)s)")
     add("--preset", help="smoke, quick or paper (default: paper on a GPU with real data, otherwise quick)")
     add("--data", type=path,

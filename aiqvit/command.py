@@ -8,7 +8,7 @@ from math import isnan
 from pathlib import Path
 
 from aiqvit.harness.identity.spec import Run
-from aiqvit.harness.launch.estimate import seconds_left, sentence
+from aiqvit.harness.launch.estimate import sentence
 from aiqvit.harness.launch.options import split
 from aiqvit.harness.launch.plan import Plan, plan
 from aiqvit.harness.launch.processes import execute_side_by_side
@@ -96,9 +96,9 @@ def _dry_run(grid: Plan, store: Store, request: Request) -> None:
     label = line(grid.task.label)
     for model in grid.absent:
         print(f"{'pending':<22} {grid.each} runs of {line(model)}: its weights are not here yet, a run fetches them")
-    count = len(pending) + grid.each * len(grid.absent)
-    workers = request.workers_on(grid.device, count)
-    print(f"{label}: {sentence(count, seconds_left(pending, store.records()), workers)}")
+    more = grid.each * len(grid.absent)
+    workers = request.workers_on(grid.device, len(pending) + more)
+    print(f"{label}: {sentence(pending, store.records(), workers, more)}")
     if old:
         print(f"{label}: {old} stale, made by other source of method or task than today's"
               + ("" if request.stale else " (--stale runs them again)"))
@@ -115,8 +115,8 @@ def _run(grid: Plan, store: Store, request: Request) -> dict[str, Record]:
     print(line(f"{task.label}: {task.val_images} images to evaluate, {task.train_images} to calibrate on; "
                f"preset {grid.preset}, {grid.device}, {len(grid.runs)} runs"
                + (f", {workers} side by side" if workers > 1 else "")), flush=True)
-    if known := seconds_left(left, store.records()):
-        print(line(f"{task.label}: {sentence(len(left), known, workers)}"), flush=True)
+    if left:
+        print(line(f"{task.label}: {sentence(left, store.records(), workers)}"), flush=True)
     records = {}
 
     def before(run: Run, number: int) -> None:

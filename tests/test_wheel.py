@@ -1,4 +1,4 @@
-"""A wheel, installed into a fresh environment, works in an empty folder and beside other people's files."""
+"""A wheel, installed into a fresh environment, works beside other people's files."""
 
 from __future__ import annotations
 
@@ -75,18 +75,17 @@ def python(wheel, tmp_path_factory) -> Path:
     return folder / "bin" / "python"
 
 
-@pytest.fixture(params=("empty", "crowded"))
-def folder(request, tmp_path) -> Path:
-    """Where the commands are called: nothing there, or what somebody else has there under our names."""
-    if request.param == "crowded":
-        (tmp_path / "tasks.py").write_text("raise SystemExit('the wrong tasks')\n")
-        for name in ("tasks", "baselines", "aiqvit_something"):
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "__init__.py").write_text(f"raise SystemExit('the wrong {name}')\n")
-        (tmp_path / "aiqvit_something.py").write_text("raise SystemExit('the wrong module')\n")
-        (tmp_path / "results" / "runs").mkdir(parents=True)
-        (tmp_path / "results" / "notes.txt").write_text("mine")
-        (tmp_path / "results" / "runs" / "package.json").write_text('{"name": "mine"}')
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Where the commands are called, with what somebody else has there under our names."""
+    (tmp_path / "tasks.py").write_text("raise SystemExit('the wrong tasks')\n")
+    for name in ("tasks", "baselines", "aiqvit_something"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise SystemExit('the wrong {name}')\n")
+    (tmp_path / "aiqvit_something.py").write_text("raise SystemExit('the wrong module')\n")
+    (tmp_path / "results" / "runs").mkdir(parents=True)
+    (tmp_path / "results" / "notes.txt").write_text("mine")
+    (tmp_path / "results" / "runs" / "package.json").write_text('{"name": "mine"}')
     return tmp_path
 
 

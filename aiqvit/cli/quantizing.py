@@ -60,7 +60,7 @@ def quantize(args: Namespace) -> int:
 
 def _request(args: Namespace) -> Request:
     typed = {f.name: getattr(args, f.name) for f in fields(Request) if hasattr(args, f.name)}
-    request = Request(**typed | {"seeds": str(args.seed), "settings": tuple(args.set)})
+    request = Request(**typed | {"seeds": str(args.seed), "settings": tuple(args.set), "workers": 1})
     request.check()
     return request
 

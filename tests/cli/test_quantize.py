@@ -1,10 +1,12 @@
 """`aiqvit quantize` and `aiqvit evaluate`, as typed."""
 
 import json
+import os
 import re
 
 import pytest
 
+from aiqvit.cli import quantize, quantizing
 from aiqvit.cli.main import main
 from aiqvit.harness.run import runner
 
@@ -28,6 +30,12 @@ def test_a_model_is_saved_and_measured_again_without_being_quantized(here, capsy
     again = capsys.readouterr().out
     assert f"imagenet-mini: {value} (40 samples)" in again and "MinMax, 4/8 bits" in again
     assert [path.name for path in here.iterdir()] == ["q.safetensors"]  # nothing unfinished is left
+
+
+def test_one_run_has_all_cores_unless_they_are_counted():
+    typed = ["--method", "minmax", "--model", "mini_vit", "--save", "q.safetensors"]
+    for more, threads in (([], os.cpu_count()), (["--threads", "1"], 1)):
+        assert quantizing._request(quantize.parser().parse_args([*typed, *more])).threads_on("cpu") == threads
 
 
 def test_an_interrupted_command_goes_on_from_the_last_unit(capsys, monkeypatch, here):

@@ -1,12 +1,13 @@
-"""How long the runs that are left will take, from the records of those that ended."""
+"""How long the runs that are left will take, from the records of those that ended, here or elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from statistics import median
 
 from aiqvit.harness.identity.spec import Run
+from aiqvit.harness.launch.typical import typical
 from aiqvit.harness.store.records import Record
 
 LIKENESS = (  # fields of the spec that a past run must share, the closest kind first
@@ -35,17 +36,26 @@ def seconds_left(pending: Iterable[Run], records: Iterable[Record]) -> dict[str,
     return found
 
 
-def sentence(pending: int, known: dict[str, float], workers: int) -> str:
-    """The estimate in words, and where it comes from."""
-    if not pending:
+def sentence(pending: Sequence[Run], records: Iterable[Record], workers: int, more: int = 0) -> str:
+    """The estimate in words, and where it comes from; `more` runs are left of which nothing is known yet.
+
+    Runs without a past run that is alike are taken to need what such runs took elsewhere (`typical`).
+    """
+    count = len(pending) + more
+    if not count:
         return "nothing is left to do"
+    here = seconds_left(pending, records)
+    elsewhere = seconds_left([run for run in pending if run.spec.id not in here], typical())
+    known = here | elsewhere
     if not known:
-        return f"{_runs(pending)} left; no past run here is alike, so there is no estimate of the time"
-    rest = pending - len(known)
+        return f"{_runs(count)} left; no past run here is alike, so there is no estimate of the time"
+    sources = ["medians of the past runs in this folder that are most alike"] if here else []
+    sources += ["what such runs took on another machine"] if elsewhere else []
+    rest = count - len(known)
     unknown = f"; {_runs(rest)} more with no past run alike" if rest else ""
     side = f", {workers} side by side" if workers > 1 else ""
-    return (f"about {duration(sum(known.values()) / workers)} left for {_runs(len(known))}{side} (medians of the past "
-            f"runs in this folder that are most alike){unknown}")
+    return (f"about {duration(sum(known.values()) / workers)} left for {_runs(len(known))}{side} "
+            f"({', '.join(sources)}){unknown}")
 
 
 def duration(seconds: float) -> str:

@@ -51,17 +51,17 @@ def plan(request: Request, name: str) -> Plan:
         notes += [f"{model}: {note}" for note in subject.notes]
         _check(task, subject, request, [choice for choice, _ in built])
         runs.append(make(subject, reference, reference.build(""), "32/32", 0))
-        for bits in request.bit_widths():
+        for bits in request.bit_widths(task):
             for choice, method in built:
                 runs += [make(subject, choice, method, str(bits), seed) for seed in request.seed_list()]
-    each = 1 + len(request.bit_widths()) * len(built) * len(request.seed_list())
+    each = 1 + len(request.bit_widths(task)) * len(built) * len(request.seed_list())
     return Plan(task, tuple(runs), preset, device, tuple(notes), tuple(absent), each)
 
 
 def _check(task: Task, subject: Subject, request: Request, choices: list[MethodSpec]) -> None:
     """Raise `UserError` for a model that cannot be quantized as asked, where that can be told without data."""
     rules = [{**subject.bit_rules, **choice.bit_rules} for choice in choices]
-    policies = [BitPolicy(bits, rule) for bits in request.bit_widths() for rule in rules if rule]
+    policies = [BitPolicy(bits, rule) for bits in request.bit_widths(task) for rule in rules if rule]
     if choices and (example := task.example(subject)) is not None:
         check(subject.model, lambda model: task.forward(model, example), f"model {subject.name!r}", request.partial)
     if policies:

@@ -19,6 +19,7 @@ from aiqvit.plugins import reason
 from aiqvit.registry import TASKS
 from aiqvit.settings import SHOWN, fitting, kinds, read
 
+BITS = "3/3,4/4,6/6", "4/4"  # of data, of the embedded mini data
 PRECISIONS = ("float32", "bf16")
 OPTIONS = ("calib_data", "transform", "held_out")  # that only some tasks have
 
@@ -31,7 +32,7 @@ class Request:
     method: str = "all"
     grid: str | None = None  # an ablation instead of methods
     model: str = "all"
-    bits: str = "3/3,4/4,6/6"
+    bits: str | None = None  # None: those of the published tables, of the embedded mini data 4/4 alone
     seeds: str = "0"
     preset: str | None = None  # None: paper on a GPU with real data, quick otherwise
     data: str | None = None
@@ -162,9 +163,10 @@ class Request:
         switch = f"bf16={'on' if self.precision == PRECISIONS[1] else 'off'}"
         return choose_methods(expression, (*self.settings, switch), self.calib)
 
-    def bit_widths(self) -> list[Bits]:
-        """Bit widths, each once."""
-        return list(dict.fromkeys(Bits.parse(part) for part in split(self.bits)))
+    def bit_widths(self, task: Task | None = None) -> list[Bits]:
+        """Bit widths, each once; where none were typed, those for the data of the task."""
+        usual = BITS[1] if task is not None and embedded(task) else BITS[0]
+        return list(dict.fromkeys(Bits.parse(part) for part in split(usual if self.bits is None else self.bits)))
 
     def seed_list(self) -> list[int]:
         """Seeds, each once."""
@@ -214,5 +216,9 @@ class Request:
 
     def preset_for(self, task: Task, device: str) -> str:
         """The preset asked for, or the default for the data and the device."""
-        embedded = task.label.endswith("-mini")
-        return self.preset or ("quick" if embedded or device == "cpu" else "paper")
+        return self.preset or ("quick" if embedded(task) or device == "cpu" else "paper")
+
+
+def embedded(task: Task) -> bool:
+    """Whether its data is the mini data of this package."""
+    return task.label.endswith("-mini")

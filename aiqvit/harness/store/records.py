@@ -145,12 +145,18 @@ def changed_since(record: Record, source: str) -> bool:
     return bool(made and source) and made != source
 
 
-def plain(value: Any) -> Any:
-    """`value` with nothing but JSON types in it: tensors become numbers or lists, numbers that are not finite text."""
+def plain(value: Any, around: tuple[int, ...] = ()) -> Any:
+    """`value` with nothing but JSON types in it: tensors become numbers or lists, numbers that are not finite text.
+
+    `around` identifies the collections that it is in. Raises `ValueError` for one that has itself in it.
+    """
+    if id(value) in around:
+        raise ValueError("a list or dictionary has itself in it")
+    inside = (*around, id(value))
     if isinstance(value, dict):
-        return {plain(str(k)): plain(v) for k, v in value.items()}
+        return {plain(str(k)): plain(v, inside) for k, v in value.items()}
     if isinstance(value, list | tuple | set):
-        return [plain(v) for v in value]
+        return [plain(v, inside) for v in value]
     if hasattr(value, "tolist"):  # torch tensors, numpy arrays and numbers
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,13 +1,16 @@
 """The time left comes from the most alike past runs."""
 
 from dataclasses import asdict, replace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 from aiqvit.baselines.minmax import MinMax
 
 from aiqvit.harness.identity.spec import Run
+from aiqvit.harness.launch import estimate, typical
 from aiqvit.harness.launch.estimate import duration, seconds_left, sentence
 from aiqvit.harness.store.records import plain
+from aiqvit.registry import METHODS
 from tests.harness.identity.test_spec import SPEC
 
 
@@ -32,12 +35,43 @@ def test_the_closest_kind_of_likeness_decides():
     assert left(method="new") is None and left(preset="paper") is None
 
 
-def test_the_sentence_says_where_it_comes_from():
-    assert sentence(0, {}, 1) == "nothing is left to do"
-    assert "2 runs left; no past run here is alike" in sentence(2, {}, 1)
-    text = sentence(3, {"a": 300.0, "b": 300.0}, 2)
-    assert text.startswith("about 5 min left for 2 runs, 2 side by side")
+def run(**changed) -> Run:
+    return Run(replace(SPEC, **changed), MinMax())
+
+
+def test_the_sentence_says_where_it_comes_from(monkeypatch):
+    monkeypatch.setattr(estimate, "typical", list)
+    assert sentence([], [], 1) == "nothing is left to do"
+    assert "2 runs left; no past run here is alike" in sentence([run()], [], 1, 1)
+    text = sentence([run(seed=7), run(seed=8)], [past(300)], 2, 1)
+    assert text.startswith("about 5 min left for 2 runs, 2 side by side (medians of the past runs in this folder")
     assert text.endswith("; 1 run more with no past run alike")
+    known = {"status": "done", "times": {"quantize": 599.0, "evaluate": 1.0},
+             "spec": {"task": SPEC.task, "model": "new", "method": SPEC.method, "preset": SPEC.preset, "device": "cpu"}}
+    monkeypatch.setattr(estimate, "typical", lambda: [known])
+    text = sentence([run(seed=7), run(model="new", preset=SPEC.preset)], [past(60)], 1)
+    assert text.startswith("about 2 min left for 2 runs (medians")  # past runs here come first, of another model too
+    assert sentence([run(model="new")], [], 1) == ("about 10 min left for 1 run (what such runs took on another "
+                                                   "machine)")
+
+
+def test_what_runs_took_elsewhere_is_written_from_records_and_read_again(tmp_path, monkeypatch):
+    def record(seconds: float, defaults: dict = MappingProxyType({}), **changed) -> dict:
+        return past(seconds, threads=1, device="cpu", limit=None, **changed) | {"defaults": dict(defaults)}
+
+    records = [record(10), record(20), record(60), record(900, {"images": 7}), record(900) | {"status": "failed"}]
+    monkeypatch.setattr(typical, "PATH", tmp_path / "t.csv")
+    monkeypatch.setattr(typical, "Store", lambda folder: SimpleNamespace(records=lambda: records))
+    typical.main(["folder"])
+    (line,) = typical.typical()
+    assert line["times"] == {"quantize": 19, "evaluate": 1} and line["spec"]["method"] == SPEC.method
+
+
+def test_the_file_in_the_package_knows_every_method_on_the_mini_data():
+    known = {(line["spec"]["task"], line["spec"]["method"]) for line in typical.typical()}
+    for method in METHODS.names():
+        if not METHODS.get(method).only_in_grids:
+            assert {(f"{task}-mini", method) for task in ("imagenet", "coco", "modelnet40", "shapenetpart")} <= known
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5.4, "5 s"), (120, "2 min"), (9000, "2.5 h")])

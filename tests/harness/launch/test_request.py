@@ -44,6 +44,12 @@ def test_presets():
     assert Request(preset="smoke").preset_for(REAL, "cuda:0") == "smoke"
 
 
+def test_bits_where_none_are_typed():
+    assert Request().bit_widths(REAL) == Request().bit_widths() == [Bits(3, 3), Bits(4, 4), Bits(6, 6)]
+    assert Request().bit_widths(MINI) == [Bits(4, 4)]
+    assert Request(bits="2/4").bit_widths(MINI) == [Bits(2, 4)]
+
+
 def test_one_folder_for_several_tasks(monkeypatch, tmp_path):
     monkeypatch.setattr(TASKS, "_read", True)
     monkeypatch.setattr(TASKS, "_entries", {"a": "x:A", "b": "x:B"})
@@ -93,9 +99,9 @@ def test_workers_and_threads_that_are_left_open(monkeypatch):
 
 
 @pytest.mark.parametrize(("meminfo", "limit", "expected"), [
-    ("MemTotal: 9 kB\nMemAvailable:   12582912 kB\n", None, 4),  # of 12 GiB
-    ("MemAvailable: 12582912 kB", "max\n", 4), ("MemAvailable: 12582912 kB", f"{7 * 2**30}\n", 2),
-    ("MemAvailable: 1024 kB", None, 1), (None, None, 16), ("", "", 16), (None, str(10 * 2**30), 3),
+    ("MemTotal: 9 kB\nMemAvailable:   12582912 kB\n", None, 2),  # of 12 GiB
+    ("MemAvailable: 12582912 kB", "max\n", 2), ("MemAvailable: 12582912 kB", f"{7 * 2**30}\n", 1),
+    ("MemAvailable: 1024 kB", None, 1), (None, None, 16), ("", "", 16), (None, str(16 * 2**30), 3),
     ("MemAvailable: 999999999 kB", None, 16),
 ])
 def test_side_by_side_go_as_many_as_cores_and_memory_allow(meminfo, limit, expected, tmp_path, monkeypatch):
