@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from aiqvit.recon.activations import Activations, ActivationStore, Call
 from aiqvit.recon.capture import Reached, device_of, first
+from aiqvit.recon.gradients import tensors_of
 from aiqvit.samples import Batch
 
 End = str | Callable[[nn.Module, Batch], Any]
@@ -50,6 +51,27 @@ class Tail:
     def reference(self, rows: Sequence[int], end: End = "") -> Any:
         """What the teacher itself gives on these samples; `end` as in a call."""
         return self._run(rows, end)
+
+    def takes_bfloat16(self, end: End = "") -> bool:
+        """Whether what stands behind the unit can multiply in bfloat16, gradients included; tried on one sample.
+
+        An operator of somebody's network may have no kernel for that.
+        """
+        seen: list[Tensor] = []
+        hook = self.teacher.get_submodule(self.unit).register_forward_hook(lambda _, __, y: seen.append(first(y)))
+        try:
+            self.reference([0], end)
+        finally:
+            hook.remove()
+        output = seen[0].detach().clone().requires_grad_()
+        try:
+            with torch.enable_grad():
+                with torch.autocast(output.device.type, torch.bfloat16):
+                    found = tensors_of(self(output.clone(), [0], end))
+                sum(tensor.float().sum() for tensor in found).backward()
+        except (RuntimeError, TypeError):
+            return False
+        return output.grad is not None
 
     def _run(self, rows: Sequence[int], end: End) -> Any:
         batch = samples(self.calibration, rows)
@@ -90,11 +112,12 @@ class Tail:
         seen: list[Tensor] = []
         hook = self.teacher.get_submodule(self.unit).register_forward_hook(lambda _, __, y: seen.append(first(y)))
         try:
-            expected = self.reference(rows)
+            with self._float32():
+                expected = self.reference(rows)
         finally:
             hook.remove()
         self.__dict__["skips"] = True  # for the trial
-        with torch.no_grad():
+        with torch.no_grad(), self._float32():
             try:
                 return _equal(self(seen[0], rows), expected)
             except (RuntimeError, TypeError, AttributeError, IndexError, KeyError):
@@ -111,11 +134,16 @@ class Tail:
         hooks = [self.teacher.get_submodule(name).register_forward_hook(lambda _, __, y, name=name: keep(name, y))
                  for name in (*self.before, self.unit)]
         try:
-            self.reference([0])
+            with self._float32():
+                self.reference([0])
         finally:
             for hook in hooks:
                 hook.remove()
         return found
+
+    def _float32(self) -> torch.autocast:
+        """What is found out once is found out in float32, whatever is asked for first."""
+        return torch.autocast(device_of(self.teacher).type, enabled=False)
 
 
 def samples(batches: Sequence[Batch], rows: Sequence[int]) -> Batch:

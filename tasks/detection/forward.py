@@ -36,7 +36,7 @@ def raw_outputs(model: nn.Module, batch: list[Sample]) -> list[Tensor]:
     """
     data = model.data_preprocessor(collate(batch), False)
     metas = [sample.metainfo for sample in data["data_samples"]]
-    maps = model.extract_feat(data["inputs"])
+    maps = _maps(model, data["inputs"])
     scores, deltas = model.rpn_head(maps)
     keep(batch, 0, lambda: _proposals(model.rpn_head, scores, deltas, metas))
     return [*scores, *deltas, *_roi_outputs(model.roi_head, maps, batch, metas[0])]
@@ -56,12 +56,17 @@ def roi_features(model: nn.Module, batch: list[Sample], most: int) -> list[Tenso
     hooks = [module.register_forward_pre_hook(lambda _, args, found=seen[last]: found.append(args[0]))
              for name, module in model.roi_head.named_modules() if (last := name.rpartition(".")[2]) in seen]
     try:
-        _roi_outputs(model.roi_head, model.extract_feat(data["inputs"]), batch, data["data_samples"][0].metainfo,
+        _roi_outputs(model.roi_head, _maps(model, data["inputs"]), batch, data["data_samples"][0].metainfo,
                      most, ceil(MASKS_OF_REGIONS * most))
     finally:
         for hook in hooks:
             hook.remove()
     return [torch.stack(stages, 1) for stages in seen.values()]
+
+
+def _maps(model: nn.Module, pixels: Tensor) -> tuple[Tensor, ...]:
+    """What the FPN gives, in float32 where backbone and neck ran in bfloat16: RoIAlign has no gradient in that."""
+    return tuple(level.float() for level in model.extract_feat(pixels))
 
 
 def _roi_outputs(head: nn.Module, maps: tuple[Tensor, ...], batch: list[Sample], meta: dict, most: int | None = None,
@@ -107,8 +112,8 @@ def pixels(detector: nn.Module, batch: list[Sample]) -> Tensor:
 @torch.no_grad()
 def _proposals(head: nn.Module, scores: list[Tensor], deltas: list[Tensor], metas: list[dict]) -> list[Tensor]:
     """Boxes (n, 4) of each image, best first; the whole image where none is found."""
-    found = head.predict_by_feat([s.detach() for s in scores], [d.detach() for d in deltas], batch_img_metas=metas,
-                                 rescale=False)
+    found = head.predict_by_feat([s.detach().float() for s in scores], [d.detach().float() for d in deltas],
+                                 batch_img_metas=metas, rescale=False)
     whole = [scores[0].new_tensor([[0, 0, *meta["img_shape"][::-1]]]) for meta in metas]
     return [result.bboxes if len(result.bboxes) else all_of_it for result, all_of_it in zip(found, whole, strict=True)]
 
@@ -116,5 +121,5 @@ def _proposals(head: nn.Module, scores: list[Tensor], deltas: list[Tensor], meta
 @torch.no_grad()
 def _refined(head: nn.Module, rois: Tensor, classes: Tensor, boxes: Tensor, meta: dict, count: int) -> list[Tensor]:
     """Boxes of the next stage of a cascade, of each of `count` images: each moved as its most likely class says."""
-    moved = head.regress_by_class(rois[:, 1:], classes[:, :-1].argmax(1), boxes, meta)
+    moved = head.regress_by_class(rois[:, 1:], classes[:, :-1].argmax(1), boxes.float(), meta)
     return [moved[rois[:, 0] == index] for index in range(count)]

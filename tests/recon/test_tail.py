@@ -114,3 +114,30 @@ def test_of_a_unit_that_gives_a_tuple_the_first_is_replaced():
     torch.testing.assert_close(tail.reference([0, 1]), model(x))
     assert torch.autograd.grad(tail(other, [0, 1]).sum(), other)[0].abs().sum() > 0
     assert not model.a._forward_hooks
+
+
+class Float32Only(torch.autograd.Function):
+    """The identity, as an operator whose forward or backward pass has no kernel for bfloat16."""
+
+    @staticmethod
+    def forward(ctx, x, without):
+        ctx.without = without
+        if without == "forward" and x.dtype == torch.bfloat16:
+            raise RuntimeError("\"op\" not implemented for 'BFloat16'")
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        if ctx.without == "backward" and gradient.dtype == torch.bfloat16:
+            raise RuntimeError("\"op_backward\" not implemented for 'BFloat16'")
+        return gradient, None
+
+
+@pytest.mark.parametrize(("without", "takes"), [("", True), ("forward", False), ("backward", False)])
+def test_whether_all_behind_the_unit_takes_bfloat16(without, takes):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    model[1].register_forward_hook(lambda _, __, y: Float32Only.apply(y, without))
+    tail = Tail(model, ["0", "1", "2"], "0", [torch.randn(3, 3)], call)
+    assert tail.takes_bfloat16() is takes
+    assert tail.takes_bfloat16("1")  # not that far
+    assert Tail(model, ["0", "1", "2"], "1", [torch.randn(3, 3)], call).takes_bfloat16()  # the hook is the unit's own

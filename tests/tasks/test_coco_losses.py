@@ -166,13 +166,26 @@ def test_every_objective_trains_on_images_of_two_sizes(loss, detector):  # noqa:
     batches = [samples(2, 32, 32, 0), samples(1, 32, 64, 1)]
     job = Job(copy.deepcopy(detector), units, batches, Bits(4, 4), forward=raw_outputs, features=roi_features,
               join=of_one_size)
-    method = Blockwise(**{**Blockwise.presets["smoke"], "images": 3}, objective=loss, regions=REGIONS)
+    method = Blockwise(**{**Blockwise.presets["smoke"], "images": 3}, objective=loss, regions=REGIONS, bf16=True,
+                       tail_half=True)
     with torch.no_grad():
         outputs = raw_outputs(quantized(method, job), samples(1, 32, 64, 3))
     assert all(tensor.isfinite().all() for tensor in outputs)
     assert [entry["unit"] for entry in job.log] == list(units)
     assert all(entry["loss_before"] > 0 and entry["kept"] == (entry["loss_after"] <= entry["loss_before"])
                for entry in job.log)
+
+
+def test_a_detector_takes_bfloat16_to_its_regions_and_no_further(detector):  # noqa: F811
+    batch, unit = samples(2, 32, 64, 1), "backbone.stages.1.blocks.1"
+    tail = Tail(detector, units_of(open_model(copy.deepcopy(detector))), unit, [batch], lambda m, b: raw_outputs(m, b))
+    assert tail.takes_bfloat16() and tail.takes_bfloat16(features)
+    with torch.no_grad():
+        exact = features(detector, batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = features(detector, batch)
+    for a, b in zip(exact, half, strict=True):
+        assert not torch.equal(a, b.float()) and (a - b.float()).norm() < 0.05 * a.norm()
 
 
 @torch.no_grad()

@@ -22,8 +22,8 @@ class OutputGradients:
     L is the distance between what the full-precision rest of the network makes of z_q and of the target z: KL
     divergence at temperature 20 of logits (B, classes), half the squared error of other outputs. It is summed over
     images, so each has the gradient of its own L; the codes take the mean over a batch, a factor that the objectives
-    here divide out. The rest of the network multiplies in bfloat16 where the unit trains so. Only one batch is held at
-    a time, besides what the network makes of the targets.
+    here divide out. Where the unit trains in bfloat16, the rest of the network multiplies in it too, if all of it can.
+    Only one batch is held at a time, besides what the network makes of the targets.
     """
 
     def __init__(self, data: UnitData, images: int | None = None, batch: int = 16) -> None:
@@ -32,6 +32,7 @@ class OutputGradients:
         At once at `batch`, or fewer where the calibration set comes in smaller batches.
         """
         self.data = data
+        self.half = data.bf16 and data.tail.takes_bfloat16()
         count = len(data.fp_inputs)
         self.groups = data.fp_inputs.stackable(range(count))
         self.group_of = {row: group for group, rows in enumerate(self.groups) for row in rows}
@@ -63,7 +64,7 @@ class OutputGradients:
         return [tensor.to(target.device) for tensor in self.references[at]]
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(device_of(self.data.unit).type, torch.bfloat16, enabled=self.data.bf16)
+        return torch.autocast(device_of(self.data.unit).type, torch.bfloat16, enabled=self.half)
 
     @torch.enable_grad()
     def _gradient(self, output: Tensor, rows: Sequence[int], reference: Any) -> Tensor:

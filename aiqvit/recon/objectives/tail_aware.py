@@ -32,13 +32,15 @@ class TailAware(Objective):
     `share` is the part of each batch that the tail sees: its terms are means over these samples. Batches are drawn at
     random, so that the gradient stays unbiased; 1 is the published form. Units in the first `skip` of all have no tail,
     which is the longest there; 0 is the published form. `weight` is that of the local term. With `half` the tail
-    multiplies matrices in bfloat16, for the teacher's outputs as well, which is faster on a CPU that can.
+    multiplies matrices in bfloat16, for the teacher's outputs as well, which is faster on a CPU that can; where the
+    network has an operator that cannot, it stays in float32.
     """
 
     def __init__(self, end: End = "", share: float = 1.0, weight: float = 2.0, skip: float = 0.0,
                  half: bool = False) -> None:
         """`end` is where the tail ends (see `Tail`), by default with what the network gives."""
         self.end, self.share, self.weight, self.skip, self.half = end, share, weight, skip, half
+        self.halved = False  # of this unit
         self.starts_at = 1 + weight
         self.tail: Tail | None = None
         self.seen = share
@@ -50,7 +52,7 @@ class TailAware(Objective):
         self.tail, self.store, self.first = data.tail, data.targets.store, None
         self.device = device_of(data.unit)
         if self.half:
-            self.wanted = {}
+            self.wanted, self.halved = {}, data.tail.takes_bfloat16(self.end)
         local = any(layer.weight_quantizer.role == LOCAL for _, layer in quant_layers(data.unit))
         self.seen = 0.0 if local or data.tail.depth < self.skip else self.share
 
@@ -82,7 +84,7 @@ class TailAware(Objective):
             yield given.float(), torch.cat(parts).to(given.device), list(map(len, parts))
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.halved)
 
     @torch.no_grad()
     def _ask(self, target: Tensor, rows: Sequence[int]) -> None:
@@ -93,7 +95,7 @@ class TailAware(Objective):
         if not rows:
             return
         with self._precision():
-            found = self.tail(target, rows, self.end) if self.half else self.tail.reference(rows, self.end)
+            found = self.tail(target, rows, self.end) if self.halved else self.tail.reference(rows, self.end)
         found = [tensor.float().cpu() for tensor in tensors_of(found)]
         if len(rows) > 1 and any(len(tensor) != len(rows) for tensor in found):
             for i, row in enumerate(rows):

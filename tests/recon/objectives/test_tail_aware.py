@@ -9,7 +9,9 @@ from torch.nn.functional import kl_div
 from aiqvit.families.opening import open_model, quantize_model
 from aiqvit.quant.surgery import calibrate
 from aiqvit.recon.activations import ActivationStore
+from aiqvit.recon.objectives.output_gradients import OutputGradients
 from aiqvit.recon.objectives.tail_aware import Features, Logits, head_layer
+from aiqvit.recon.tail import Tail
 from aiqvit.recon.walk import walk
 from tests.models import clouds, images, tiny, tiny_points, uniform, units
 
@@ -107,6 +109,21 @@ def test_products_in_bfloat16_move_values_and_gradients_by_little():
         found.append((objective.first[0], torch.autograd.grad(errors.mean(), z)[0]))
     for exact, rough in zip(*found, strict=True):
         assert not torch.equal(exact, rough) and (exact - rough).norm() < 0.15 * exact.norm()
+
+
+def test_where_an_operator_has_no_bfloat16_all_is_in_float32(monkeypatch):
+    monkeypatch.setattr(Tail, "takes_bfloat16", lambda *_: False)
+    data, _, output, target = behind("vit", "blocks.0")
+    found = []
+    for half in (False, True):
+        objective = Features("head", half=half)
+        objective.start(data)
+        found.append(objective.errors(output, target, ROWS))
+    assert torch.equal(*found)
+    data.bf16 = False
+    _, _, exact = next(OutputGradients(data, batch=3).passes())
+    data.bf16 = True
+    assert torch.equal(exact, next(OutputGradients(data, batch=3).passes())[2])
 
 
 def test_without_a_head_the_output_of_the_network_is_compared():
