@@ -33,6 +33,8 @@ from aiqvit.recon.objectives.perturbation import PerturbationMap, perturbation_m
 from aiqvit.recon.tail import Tail
 from aiqvit.transforms.relu import left_alone, replace_gelu
 
+AT_ONCE = 1.0  # GiB of inputs and outputs: one more pass over the calibration set costs less than the memory
+
 
 def relu_model(job: Job, schedule: MlpSchedule) -> None:
     """Make a ReLU of every GELU of the job's model and reconstruct its feed-forward networks, in place.
@@ -55,8 +57,9 @@ def relu_model(job: Job, schedule: MlpSchedule) -> None:
     if not finished and _shared(job, mlps, key):
         return
     rest = mlps[finished:]
-    for group in fitting(job.teacher, rest, job.calibration, job.forward, int(schedule.memory_gb * 2**30)):
-        store = ActivationStore(int(schedule.memory_gb * 2**30))
+    limit = int(min(schedule.memory_gb, AT_ONCE) * 2**30)
+    for group in fitting(job.teacher, rest, job.calibration, job.forward, limit):
+        store = ActivationStore(limit)
         calls = captured(job.teacher, group, job.calibration, job.forward, store)
         work = []
         for mlp, parts in zip(group, calls, strict=True):
