@@ -1,7 +1,8 @@
 """Speed as ratios, measured in one run: `python -m aiqvit.speed` (DeiT-Tiny layout, random weights and images).
 
 Each line is a time beside the full-precision time of the same work, best of several alternating repeats. With
-`--deploy` exported models are timed in the runtimes that they are made for: see `aiqvit.cli.deploy_speed`.
+`--deploy` exported models are timed in the runtimes that they are made for: see `aiqvit.cli.deploy_speed`; with
+`--steps` every method that trains is: see `aiqvit.cli.step_speed`.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ def parser() -> Parser:
     p = Parser(prog="aiqvit.speed", description="Measure speed as ratios, of random weights and images.")
     add = p.add_argument
     add("--deploy", action="store_true", help="time exported models (ONNX) instead; the other flags belong to this one")
+    add("--steps", action="store_true", help="a training step of every method instead: its time, and where that goes")
     for name, (usual, what) in DEPLOY.items():
         add(f"--{name}", help=f"{what} (default: {usual})")
     return p
@@ -129,6 +131,11 @@ def run(argv: Sequence[str]) -> int:
     if typed := next((key for key in DEPLOY if getattr(args, key) is not None), None):
         raise UserError(f"--{typed} belongs to --deploy: add it, or leave --{typed} out")
     keep_freed_memory()
+    if args.steps:
+        from aiqvit.cli.step_speed import show as show_steps
+
+        show_steps(timm.create_model)
+        return 0
     torch.manual_seed(0)
     model = timm.create_model("deit_tiny_patch16_224").eval().requires_grad_(False)
     images = torch.randn(64, 3, 224, 224)

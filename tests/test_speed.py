@@ -5,6 +5,7 @@ import timm
 import torch
 
 from aiqvit import speed
+from aiqvit.cli import step_speed
 
 
 def test_every_measurement_runs_on_a_small_model(capsys):
@@ -16,6 +17,22 @@ def test_every_measurement_runs_on_a_small_model(capsys):
         speed.show("title", seconds)
         assert all(value > 0 for value in seconds.values())
     assert capsys.readouterr().out.count("1.00 x") == 3
+
+
+def test_steps_are_timed_where_a_method_asks_for_them_and_what_they_do_is_named(monkeypatch, capsys):
+    model = timm.create_model("deit_tiny_patch16_224", depth=2, embed_dim=24, num_heads=3, img_size=32, patch_size=8)
+    monkeypatch.setattr(step_speed, "BLOCKS", {"ViT": ("small", "blocks.1")})
+    monkeypatch.setattr(step_speed, "SIZE", 32)
+    titles = dict(step_speed.methods())
+    assert {"QDrop", "QDrop, bf16", "BRECQ", "GLF-Q, bf16", "AIQViT"} < titles.keys()
+    some = {title: titles[title] for title in ("QDrop", "AIQViT, bf16")}
+    monkeypatch.setattr(step_speed, "methods", some.items)
+    step_speed.show(lambda _: model)
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith(("| QDrop", "| AIQ"))]
+    assert len(rows) == 2 and all(float(row[1]) > 0 and float(row[2]) > 0 for row in rows)
+    assert all(sum(int(share.strip(" |%")) for share in row[3:]) == pytest.approx(100, abs=4) for row in rows)
+    watch = step_speed.Watch()
+    assert list(watch(range(5))) == list(range(5)) and watch.steps == 2 and list(watch(range(2))) == [0, 1]
 
 
 def test_exports_beside_the_runtime_s_own_quantization(capsys):

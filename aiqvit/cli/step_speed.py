@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
@@ -25,7 +24,8 @@ from aiqvit.recon.capture import first, unit_inputs
 from aiqvit.registry import METHODS
 
 BLOCKS = {"ViT": ("deit_tiny_patch16_224", "blocks.5"), "Swin": ("swin_tiny_patch4_window7_224", "layers.2.blocks.1")}
-BITS, BATCH, STEPS, WARM = Bits(4, 4), 8, 12, 3  # steps of a loop, of which the first are not counted
+SIZE, BATCH = 224, 8  # pixels, images a step
+BITS, STEPS, WARM = Bits(4, 4), 12, 3  # steps of a loop, of which the first are not counted
 SHORT = {"images": BATCH, "batch": BATCH, "steps": STEPS, "scale_steps": 0, "high_bit_steps": STEPS, "search_steps": 0,
          "init_images": 4, "score_images": 2, "widths": 4, "rounds": 1, "refinements": 1, "curvature_images": BATCH,
          "relu": False, "put_back": False}
@@ -47,10 +47,11 @@ class Watch:
         self.operators: dict[str, float] = {}  # seconds by kind
 
     def __call__(self, items: Iterable, text: str = "", total: int | None = None) -> Iterator:
-        items, start, run = list(items), 0.0, profile(activities=[ProfilerActivity.CPU])
+        items, start = list(items), 0.0
+        run = profile(activities=[ProfilerActivity.CPU]) if self.profiled else None
         for i, item in enumerate(items):
             if i == WARM:
-                if self.profiled:
+                if run:
                     run.start()
                 start = time.perf_counter()
             yield item
@@ -58,7 +59,7 @@ class Watch:
             return
         self.seconds += time.perf_counter() - start
         self.steps += len(items) - WARM
-        if self.profiled:
+        if run:
             run.stop()
             for event in run.key_averages():
                 kind = next((k for k, names in KINDS.items() if any(n in event.key for n in names)), REST)
@@ -98,13 +99,16 @@ def methods() -> Iterator[tuple[str, Trained]]:
                 yield cls.title + half * ", bf16", cls(**settings | {"bf16": half})
 
 
-def show() -> None:
-    """Print a table a family: milliseconds of a step, its ratio to full precision, shares of what it does."""
+def show(make: Callable[[str], nn.Module]) -> None:
+    """Print a table a family: milliseconds of a step, its ratio to full precision, shares of what it does.
+
+    `make` gives a model of timm with random weights.
+    """
     kinds = [*KINDS, REST]
     for family, (name, unit) in BLOCKS.items():
         torch.manual_seed(0)
-        model = timm.create_model(name).eval().requires_grad_(False)
-        images = torch.randn(BATCH, 3, 224, 224)
+        model = make(name).eval().requires_grad_(False)
+        images = torch.randn(BATCH, 3, SIZE, SIZE)
         plain = full_precision(model, unit, images)
         plain()
         print(f"\n{family}: {unit} of {name}, {BATCH} images a step, {torch.get_num_threads()} threads\n")
