@@ -1,7 +1,8 @@
 """Speed as ratios, measured in one run: `python -m aiqvit.speed` (DeiT-Tiny layout, random weights and images).
 
 Each line is a time beside the full-precision time of the same work, best of several alternating repeats. With
-`--deploy` exported models are timed in the runtimes that they are made for: see `aiqvit.cli.deploy_speed`.
+`--deploy` exported models are timed in the runtimes that they are made for: see `aiqvit.cli.deploy_speed`. With `--gpu`
+methods are run and timed on a GPU: see `aiqvit.cli.gpu_speed`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ DEPLOY = {  # flags that belong to --deploy: what they are where they are not ty
     "batch": ("1,8", "comma list of batch sizes"),
     "threads": ("1", "comma list of threads of a runtime"),
     "rounds": ("9", "rounds in turn, whose medians are shown"),
+}
+GPU = {  # the same of --gpu
+    "device": ("cuda", "where to measure: cuda, cuda:1 or cpu"),
+    "minutes": ("8", "budget: what no longer fits is left out"),
+    "weights": ("", "weights file of DeiT-Tiny; none: random ones"),
 }
 
 
@@ -103,10 +109,15 @@ def parser() -> Parser:
     """The command line."""
     p = Parser(prog="aiqvit.speed", description="Measure speed as ratios, of random weights and images.")
     add = p.add_argument
-    add("--deploy", action="store_true", help="time exported models (ONNX) instead; the other flags belong to this one")
-    for name, (usual, what) in DEPLOY.items():
-        add(f"--{name}", help=f"{what} (default: {usual})")
+    add("--deploy", action="store_true", help=f"time exported models (ONNX) instead; takes {_flags(DEPLOY)}")
+    add("--gpu", action="store_true", help=f"run and time methods on a GPU instead; takes --method, {_flags(GPU)}")
+    for name, (usual, what) in {**DEPLOY, **GPU}.items():
+        add(f"--{name}", help=f"{what} (default: {usual or 'none'})")
     return p
+
+
+def _flags(known: dict[str, tuple[str, str]]) -> str:
+    return ", ".join(f"--{name}" for name in known)
 
 
 def deploy(args: Namespace) -> int:
@@ -121,13 +132,32 @@ def deploy(args: Namespace) -> int:
     return 0
 
 
+def gpu(args: Namespace) -> int:
+    """Run and time methods on a device; returns the exit code. Raises `UserError` where that is not there."""
+    from aiqvit.cli.gpu_speed import place, show
+
+    args = Namespace(method=args.method or "all",
+                     **{name: getattr(args, name) or usual for name, (usual, _) in GPU.items()})
+    device = place(args.device)
+    torch.manual_seed(0)
+    model = timm.create_model("deit_tiny_patch16_224").eval().requires_grad_(False)
+    if args.weights:
+        from aiqvit.tasks.weights import load_state, read_state
+
+        load_state(model, read_state(args.weights), args.weights)
+    show(model, args, device)
+    return 0
+
+
 def run(argv: Sequence[str]) -> int:
     """Measure and print; returns the exit code."""
     args = parser().parse_args(argv)
-    if args.deploy:
-        return deploy(args)
-    if typed := next((key for key in DEPLOY if getattr(args, key) is not None), None):
-        raise UserError(f"--{typed} belongs to --deploy: add it, or leave --{typed} out")
+    allowed = set(DEPLOY if args.deploy else (*GPU, "method") if args.gpu else ())
+    if typed := next((key for key in (*DEPLOY, *GPU) if getattr(args, key) is not None and key not in allowed), None):
+        owner = "--deploy" if typed in DEPLOY else "--gpu"
+        raise UserError(f"--{typed} belongs to {owner}: add it, or leave --{typed} out")
+    if args.deploy or args.gpu:
+        return deploy(args) if args.deploy else gpu(args)
     keep_freed_memory()
     torch.manual_seed(0)
     model = timm.create_model("deit_tiny_patch16_224").eval().requires_grad_(False)
