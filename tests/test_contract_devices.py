@@ -15,12 +15,12 @@ from timm.models.vision_transformer import VisionTransformer
 from aiqvit.evaluation import Teacher, outcomes
 from aiqvit.harness.launch.options import choose_methods
 from aiqvit.interfaces import Bits, Job, Labelled
-from aiqvit.quant.quantizers import base
-from aiqvit.recon import rewriting
+from aiqvit.quant.quantizers import adaptive_log, base
+from aiqvit.recon import mlp, progressive, rewriting
 from aiqvit.registry import METHODS
 from tests.fake_cuda import fake_cuda
 
-METHOD_NAMES = [name for name in METHODS.names() if name != "fp32"]
+METHOD_NAMES = [name for name in METHODS.names() if name != "fp32" and not METHODS.get(name).only_in_grids]
 MODELS = {  # network, a sample's shape, the unit that is reconstructed
     "vit": (lambda: VisionTransformer(img_size=16, patch_size=8, embed_dim=12, depth=1, num_heads=3, num_classes=5),
             (3, 16, 16), "blocks.0"),
@@ -31,10 +31,13 @@ MODELS = {  # network, a sample's shape, the unit that is reconstructed
 
 
 @pytest.fixture(autouse=True)
-def two_ranges(monkeypatch):
-    """Two candidates of each range search are enough."""
+def few_candidates(monkeypatch):
+    """Few candidates of each search are enough; a fake device belongs to one thread."""
     whole = base.best_range
     monkeypatch.setattr(base, "best_range", lambda x, found, *rest: whole(x, islice(found, 2), *rest))
+    monkeypatch.setattr(progressive, "scores", lambda first, second, score: score(first[0], second[0]).expand_as(first))
+    monkeypatch.setattr(adaptive_log, "NUMERATORS", range(10, 138, 4))
+    monkeypatch.setattr(mlp, "_side_by_side", lambda work, items, device: [work(*item) for item in items])
 
 
 @pytest.mark.parametrize(("method", "model"), [*((name, "vit") for name in METHOD_NAMES),

@@ -64,7 +64,8 @@ def _outcomes(task: Task, subject: Subject, choice: MethodSpec, device: str, ima
               bit_rules={**subject.bit_rules, **choice.bit_rules}, forward=task.forward, features=task.features,
               join=task.join)
     model = quantized(method, job)
-    return task.outcomes(model, subject, limit=images, batch_size=64, device=device, progress=lambda items, *_, **__: items)
+    return task.outcomes(model, subject, limit=images, batch_size=64, device=device,
+                         progress=lambda items, *_, **__: items)
 
 
 def _measured(task: Task, said: Outcomes) -> dict[str, Measured]:
