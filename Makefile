@@ -1,4 +1,5 @@
-# make bench: install and print a comparison on the embedded data; make test: install and test; make speed: ratios.
+# make bench: install and print a comparison on the embedded data; make test: install and test; make speed: ratios;
+# make gpu: what a GPU gives.
 PYTHON ?= python3
 RUN := .venv/bin/python
 READY := .venv/.installed
@@ -9,7 +10,7 @@ HEADLESS = "opencv-python-headless==$$($(RUN) -c "from importlib.metadata import
 
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: bench test speed
+.PHONY: bench test speed gpu
 
 bench: $(READY)
 	$(RUN) -m aiqvit.bench --task imagenet --method all --data mini --model mini_vit,mini_swin --bits 3/3,4/4
@@ -20,6 +21,9 @@ test: $(READY)
 
 speed: $(READY)
 	$(RUN) -m aiqvit.speed
+
+gpu: $(READY)
+	$(RUN) -m aiqvit.speed --gpu
 
 $(READY): pyproject.toml
 	test -x $(RUN) || $(PYTHON) -m venv .venv

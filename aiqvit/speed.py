@@ -2,7 +2,8 @@
 
 Each line is a time beside the full-precision time of the same work, best of several alternating repeats. With
 `--deploy` exported models are timed in the runtimes that they are made for: see `aiqvit.cli.deploy_speed`; with
-`--steps` every method that trains is: see `aiqvit.cli.step_speed`.
+`--steps` every method that trains is: see `aiqvit.cli.step_speed`; with `--gpu` methods are run and timed on a GPU: see
+`aiqvit.cli.gpu_speed`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ DEPLOY = {  # flags that belong to --deploy: what they are where they are not ty
     "batch": ("1,8", "comma list of batch sizes"),
     "threads": ("1", "comma list of threads of a runtime"),
     "rounds": ("9", "rounds in turn, whose medians are shown"),
+}
+GPU = {  # the same of --gpu
+    "device": ("cuda", "where to measure: cuda, cuda:1 or cpu"),
+    "minutes": ("8", "budget: what no longer fits is left out"),
+    "weights": ("", "weights file of DeiT-Tiny; none: random ones"),
 }
 
 
@@ -104,11 +110,16 @@ def parser() -> Parser:
     """The command line."""
     p = Parser(prog="aiqvit.speed", description="Measure speed as ratios, of random weights and images.")
     add = p.add_argument
-    add("--deploy", action="store_true", help="time exported models (ONNX) instead; the other flags belong to this one")
+    add("--deploy", action="store_true", help=f"time exported models (ONNX) instead; takes {_flags(DEPLOY)}")
+    add("--gpu", action="store_true", help=f"run and time methods on a GPU instead; takes --method, {_flags(GPU)}")
     add("--steps", action="store_true", help="a training step of every method instead: its time, and where that goes")
-    for name, (usual, what) in DEPLOY.items():
-        add(f"--{name}", help=f"{what} (default: {usual})")
+    for name, (usual, what) in {**DEPLOY, **GPU}.items():
+        add(f"--{name}", help=f"{what} (default: {usual or 'none'})")
     return p
+
+
+def _flags(known: dict[str, tuple[str, str]]) -> str:
+    return ", ".join(f"--{name}" for name in known)
 
 
 def deploy(args: Namespace) -> int:
@@ -123,13 +134,32 @@ def deploy(args: Namespace) -> int:
     return 0
 
 
+def gpu(args: Namespace) -> int:
+    """Run and time methods on a device; returns the exit code. Raises `UserError` where that is not there."""
+    from aiqvit.cli.gpu_speed import place, show
+
+    args = Namespace(method=args.method or "all",
+                     **{name: getattr(args, name) or usual for name, (usual, _) in GPU.items()})
+    device = place(args.device)
+    torch.manual_seed(0)
+    model = timm.create_model("deit_tiny_patch16_224").eval().requires_grad_(False)
+    if args.weights:
+        from aiqvit.tasks.weights import load_state, read_state
+
+        load_state(model, read_state(args.weights), args.weights)
+    show(model, args, device)
+    return 0
+
+
 def run(argv: Sequence[str]) -> int:
     """Measure and print; returns the exit code."""
     args = parser().parse_args(argv)
-    if args.deploy:
-        return deploy(args)
-    if typed := next((key for key in DEPLOY if getattr(args, key) is not None), None):
-        raise UserError(f"--{typed} belongs to --deploy: add it, or leave --{typed} out")
+    allowed = set(DEPLOY if args.deploy else (*GPU, "method") if args.gpu else ())
+    if typed := next((key for key in (*DEPLOY, *GPU) if getattr(args, key) is not None and key not in allowed), None):
+        owner = "--deploy" if typed in DEPLOY else "--gpu"
+        raise UserError(f"--{typed} belongs to {owner}: add it, or leave --{typed} out")
+    if args.deploy or args.gpu:
+        return deploy(args) if args.deploy else gpu(args)
     keep_freed_memory()
     if args.steps:
         from aiqvit.cli.step_speed import show as show_steps

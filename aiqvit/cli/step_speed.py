@@ -9,14 +9,15 @@ bfloat16. Weights and images are random.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
+from statistics import mean
 
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from aiqvit.cli.clock import LEAST, WARM, Clock, median, timed
 from aiqvit.interfaces import Bits, Job, Trained
 from aiqvit.recon import rewriting
 from aiqvit.recon.activations import ActivationStore
@@ -25,7 +26,7 @@ from aiqvit.registry import METHODS
 
 BLOCKS = {"ViT": ("deit_tiny_patch16_224", "blocks.5"), "Swin": ("swin_tiny_patch4_window7_224", "layers.2.blocks.1")}
 SIZE, BATCH = 224, 8  # pixels, images a step
-BITS, STEPS, WARM = Bits(4, 4), 12, 3  # steps of a loop, of which the first are not counted
+BITS, STEPS = Bits(4, 4), 12
 SHORT = {"images": BATCH, "batch": BATCH, "steps": STEPS, "scale_steps": 0, "high_bit_steps": STEPS, "search_steps": 0,
          "init_images": 4, "score_images": 2, "widths": 4, "rounds": 1, "refinements": 1, "curvature_images": BATCH,
          "relu": False, "put_back": False}
@@ -39,39 +40,38 @@ KINDS = {  # of operators by what their names have in them, the first that fits
 REST = "other operators, element by element"
 
 
-class Watch:
-    """For `Job.progress`: times the steps of training loops, and says what their operators took."""
+class Operators:
+    """For `Job.progress`: the seconds of the operators of training loops, by kind."""
 
-    def __init__(self, profiled: bool = False) -> None:
-        self.profiled, self.seconds, self.steps = profiled, 0.0, 0
-        self.operators: dict[str, float] = {}  # seconds by kind
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
 
     def __call__(self, items: Iterable, text: str = "", total: int | None = None) -> Iterator:
-        items, start = list(items), 0.0
-        run = profile(activities=[ProfilerActivity.CPU]) if self.profiled else None
+        """The first steps do not count."""
+        items, run = list(items), profile(activities=[ProfilerActivity.CPU])
         for i, item in enumerate(items):
             if i == WARM:
-                if run:
-                    run.start()
-                start = time.perf_counter()
+                run.start()
             yield item
         if len(items) <= WARM:
             return
-        self.seconds += time.perf_counter() - start
-        self.steps += len(items) - WARM
-        if run:
-            run.stop()
-            for event in run.key_averages():
-                kind = next((k for k, names in KINDS.items() if any(n in event.key for n in names)), REST)
-                self.operators[kind] = self.operators.get(kind, 0.0) + event.self_cpu_time_total / 1e6
+        run.stop()
+        for event in run.key_averages():
+            kind = next((k for k, names in KINDS.items() if any(name in event.key for name in names)), REST)
+            self.seconds[kind] = self.seconds.get(kind, 0.0) + event.self_cpu_time_total / 1e6
 
 
-def train(method: Trained, model: nn.Module, unit: str, images: Tensor, profiled: bool = False) -> Watch:
-    """The watch after the method has trained one unit of a copy of the model on `images` (B, 3, H, W)."""
-    watch = Watch(profiled)
-    job = Job(copy.deepcopy(model), [unit], list(images.split(BATCH)), BITS, progress=watch)
+def train(method: Trained, model: nn.Module, unit: str, images: Tensor, progress: Callable) -> None:
+    """Train one unit of a copy of the model on `images` (B, 3, H, W)."""
+    job = Job(copy.deepcopy(model), [unit], list(images.split(BATCH)), BITS, progress=progress)
     rewriting.quantized(method, job)
-    return watch
+
+
+def step(method: Trained, model: nn.Module, unit: str, images: Tensor) -> float:
+    """Seconds of a step, on average over the loops of the method of the median of each."""
+    clock = Clock(images.device)
+    train(method, model, unit, images, clock)
+    return mean(median(seconds) for _, seconds in clock.laps if len(seconds) >= LEAST)
 
 
 def full_precision(model: nn.Module, unit: str, images: Tensor) -> Callable[[], float]:
@@ -79,13 +79,7 @@ def full_precision(model: nn.Module, unit: str, images: Tensor) -> Callable[[], 
     block = copy.deepcopy(model.get_submodule(unit)).requires_grad_(True)
     (args, kwargs), = unit_inputs(model, unit, [images], lambda m, x: m(x), ActivationStore(2**32)).calls()
 
-    def seconds() -> float:
-        start = time.perf_counter()
-        for _ in range(STEPS - WARM):
-            first(block(*args, **kwargs)).square().mean().backward()
-        return (time.perf_counter() - start) / (STEPS - WARM)
-
-    return seconds
+    return lambda: timed(lambda: first(block(*args, **kwargs)).square().mean().backward(), images.device, STEPS - WARM)
 
 
 def methods() -> Iterator[tuple[str, Trained]]:
@@ -110,14 +104,12 @@ def show(make: Callable[[str], nn.Module]) -> None:
         model = make(name).eval().requires_grad_(False)
         images = torch.randn(BATCH, 3, SIZE, SIZE)
         plain = full_precision(model, unit, images)
-        plain()
         print(f"\n{family}: {unit} of {name}, {BATCH} images a step, {torch.get_num_threads()} threads\n")
         print("| method | ms a step | x forward + backward in fp32 | " + " | ".join(kinds) + " |")
         print("|---|---:|---:|" + "---:|" * len(kinds), flush=True)
         for title, method in methods():
-            least = min(plain() for _ in range(3))
-            watch = train(method, model, unit, images)
-            seconds, least = watch.seconds / watch.steps, min(least, *(plain() for _ in range(3)))
-            spent = train(method, model, unit, images, profiled=True).operators
-            shares = " | ".join(f"{spent.get(kind, 0.0) / sum(spent.values()):.0%}" for kind in kinds)
+            least = plain()
+            seconds, least, spent = step(method, model, unit, images), min(least, plain()), Operators()
+            train(method, model, unit, images, spent)
+            shares = " | ".join(f"{spent.seconds.get(kind, 0.0) / sum(spent.seconds.values()):.0%}" for kind in kinds)
             print(f"| {title} | {seconds * 1e3:.0f} | {seconds / least:.2f} | {shares} |", flush=True)

@@ -62,9 +62,10 @@ def place_quantizers(model: nn.Module, scheme: Scheme, policy: BitPolicy | None 
     specs = {site: scheme(site) for pair in found.values() for site in pair}
     if policy is not None:
         specs = policy.applied(specs, model)
-    for name, pair in found.items():
-        first, second = (specs[site].build(site) for site in pair)
-        _replace(model, name, _quantized(model.get_submodule(name), first, second))
+    with next((p.device for p in model.parameters()), torch.device("cpu")):  # quantizers are made where the model is
+        for name, pair in found.items():
+            first, second = (specs[site].build(site) for site in pair)
+            _replace(model, name, _quantized(model.get_submodule(name), first, second))
     present = {(site.operand, site.role) for site in specs}
     named = scheme.named() if hasattr(scheme, "named") else []
     model.absent_roles = tuple(pair for pair in named if pair not in present)
