@@ -12,7 +12,7 @@ import copy
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import timm
 import torch
@@ -151,6 +151,18 @@ def gpu(args: Namespace) -> int:
     return 0
 
 
+def blocks() -> Iterator[tuple[str, nn.Module, str, torch.Tensor]]:
+    """A network of each family with random weights, of as few blocks as it takes, one of them, and samples."""
+    from aiqvit.tasks.models.point_transformer import PointTransformer
+
+    torch.manual_seed(0)
+    images = torch.randn(8, 3, 224, 224)
+    yield "DeiT-Tiny", timm.create_model("deit_tiny_patch16_224", depth=2), "blocks.1", images
+    swin = timm.create_model("swin_tiny_patch4_window7_224", depths=(1, 1, 2, 1))
+    yield "Swin-Tiny", swin, "layers.2.blocks.1", images
+    yield "Point Transformer", PointTransformer(widths=(32, 64)), "blocks.1", torch.randn(8, 1024, 6)
+
+
 def run(argv: Sequence[str]) -> int:
     """Measure and print; returns the exit code."""
     args = parser().parse_args(argv)
@@ -164,7 +176,7 @@ def run(argv: Sequence[str]) -> int:
     if args.steps:
         from aiqvit.cli.step_speed import show as show_steps
 
-        show_steps(timm.create_model)
+        show_steps(blocks())
         return 0
     torch.manual_seed(0)
     model = timm.create_model("deit_tiny_patch16_224").eval().requires_grad_(False)

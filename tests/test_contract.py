@@ -115,8 +115,8 @@ def test_bits_are_those_asked_for(method, model):
         assert row["bits"] == (4 if row["kind"] == "weight" else other) or not row["sites"], row
 
 
-@pytest.mark.parametrize("model", ("mini_vit", "shapenetpart"))
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize(("method", "model"), [
+    *product(METHOD_NAMES, ("mini_vit",)), *product(("qdrop", "isvit", "glfq", "aiqvit"), ("shapenetpart",))])
 def test_same_seed_same_numbers_bit_for_bit(method, model):
     first = quantized(method, model, "4/6")
     torch.rand(7)  # torch's own generator stands elsewhere: nothing is drawn from it
@@ -141,8 +141,9 @@ def test_the_state_loads_bit_for_bit_into_a_skeleton_and_all_is_covered(method, 
     assert found.declared == 0 and (found.one_operand == 0 or model in POINT_TASKS)  # whose coordinates stay float
 
 
-@pytest.mark.parametrize(("model", "bits"), [("mini_vit", "4/32"), ("mini_vit", "4/16"), ("modelnet40", "4/32")])
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize(("method", "model", "bits"), [
+    *product(METHOD_NAMES, ("mini_vit", "modelnet40"), ("4/32",)),
+    *product(("minmax", "erq", "qdrop", "aiqvit"), ("mini_vit",), ("4/16",))])
 def test_weight_only(method, model, bits):
     net = quantized(method, model, bits)
     assert {q.bits for _, q in sites(net) if q.site.operand == "weight"} == {4}

@@ -21,18 +21,17 @@ def test_every_measurement_runs_on_a_small_model(capsys):
 
 def test_steps_are_timed_where_a_method_asks_for_them_and_what_they_do_is_named(monkeypatch, capsys):
     model = timm.create_model("deit_tiny_patch16_224", depth=2, embed_dim=24, num_heads=3, img_size=32, patch_size=8)
-    monkeypatch.setattr(step_speed, "BLOCKS", {"ViT": ("small", "blocks.1")})
-    monkeypatch.setattr(step_speed, "SIZE", 32)
-    titles = dict(step_speed.methods())
+    titles = dict(step_speed.methods(4))
     assert {"QDrop", "QDrop, bf16", "BRECQ", "GLF-Q, bf16", "AIQViT"} < titles.keys()
     some = {title: titles[title] for title in ("QDrop", "AIQViT, bf16")}
-    monkeypatch.setattr(step_speed, "methods", some.items)
-    step_speed.show(lambda _: model)
+    monkeypatch.setattr(step_speed, "methods", lambda _: some.items())
+    step_speed.show([("small", model, "blocks.1", torch.randn(4, 3, 32, 32))])
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith(("| QDrop", "| AIQ"))]
     assert len(rows) == 2 and all(float(row[1]) > 0 and float(row[2]) > 0 for row in rows)
     assert all(sum(int(share.strip(" |%")) for share in row[3:]) == pytest.approx(100, abs=4) for row in rows)
     spent = step_speed.Operators()
     assert list(spent(range(2))) == [0, 1] and not spent.seconds
+    assert [model.get_submodule(unit) is not None for _, model, unit, _ in speed.blocks()] == [True] * 3
 
 
 def test_exports_beside_the_runtime_s_own_quantization(capsys):

@@ -24,12 +24,11 @@ from aiqvit.recon.activations import ActivationStore
 from aiqvit.recon.capture import first, unit_inputs
 from aiqvit.registry import METHODS
 
-BLOCKS = {"ViT": ("deit_tiny_patch16_224", "blocks.5"), "Swin": ("swin_tiny_patch4_window7_224", "layers.2.blocks.1")}
-SIZE, BATCH = 224, 8  # pixels, images a step
+Case = tuple[str, nn.Module, str, Tensor]  # title, model, the unit to train, the samples of one step
 BITS, STEPS = Bits(4, 4), 12
-SHORT = {"images": BATCH, "batch": BATCH, "steps": STEPS, "scale_steps": 0, "high_bit_steps": STEPS, "search_steps": 0,
-         "init_images": 4, "score_images": 2, "widths": 4, "rounds": 1, "refinements": 1, "curvature_images": BATCH,
-         "relu": False, "put_back": False}
+SHORT = {"steps": STEPS, "scale_steps": 0, "high_bit_steps": STEPS, "search_steps": 0, "init_images": 4,
+         "score_images": 2, "widths": 4, "rounds": 1, "refinements": 1, "relu": False, "put_back": False}
+AS_MANY = ("images", "batch", "curvature_images")  # as there are samples
 KINDS = {  # of operators by what their names have in them, the first that fits
     "matrix products": ("addmm", "aten::mm", "bmm", "convolution", "linear", "scaled_dot_product"),
     "norms, softmax, GELU": ("norm", "softmax", "gelu"),
@@ -61,55 +60,51 @@ class Operators:
             self.seconds[kind] = self.seconds.get(kind, 0.0) + event.self_cpu_time_total / 1e6
 
 
-def train(method: Trained, model: nn.Module, unit: str, images: Tensor, progress: Callable) -> None:
-    """Train one unit of a copy of the model on `images` (B, 3, H, W)."""
-    job = Job(copy.deepcopy(model), [unit], list(images.split(BATCH)), BITS, progress=progress)
+def train(method: Trained, model: nn.Module, unit: str, samples: Tensor, progress: Callable) -> None:
+    """Train one unit of a copy of the model on one batch of samples (B, ...)."""
+    job = Job(copy.deepcopy(model), [unit], [samples], BITS, progress=progress)
     rewriting.quantized(method, job)
 
 
-def step(method: Trained, model: nn.Module, unit: str, images: Tensor) -> float:
+def step(method: Trained, model: nn.Module, unit: str, samples: Tensor) -> float:
     """Seconds of a step, on average over the loops of the method of the median of each."""
-    clock = Clock(images.device)
-    train(method, model, unit, images, clock)
+    clock = Clock(samples.device)
+    train(method, model, unit, samples, clock)
     return mean(median(seconds) for _, seconds in clock.laps if len(seconds) >= LEAST)
 
 
-def full_precision(model: nn.Module, unit: str, images: Tensor) -> Callable[[], float]:
+def full_precision(model: nn.Module, unit: str, samples: Tensor) -> Callable[[], float]:
     """A function that gives the seconds of forward and backward pass of a full-precision unit."""
     block = copy.deepcopy(model.get_submodule(unit)).requires_grad_(True)
-    (args, kwargs), = unit_inputs(model, unit, [images], lambda m, x: m(x), ActivationStore(2**32)).calls()
+    (args, kwargs), = unit_inputs(model, unit, [samples], lambda m, x: m(x), ActivationStore(2**32)).calls()
 
-    return lambda: timed(lambda: first(block(*args, **kwargs)).square().mean().backward(), images.device, STEPS - WARM)
+    return lambda: timed(lambda: first(block(*args, **kwargs)).square().mean().backward(), samples.device, STEPS - WARM)
 
 
-def methods() -> Iterator[tuple[str, Trained]]:
-    """Every method that trains, with its title: in float32, then in bfloat16."""
+def methods(count: int) -> Iterator[tuple[str, Trained]]:
+    """Every method that trains on `count` samples, with its title: in float32, then in bfloat16."""
     for name in METHODS.names():
         cls = METHODS.get(name)
         if issubclass(cls, Trained) and not cls.only_in_grids:
             have = {f.name for f in fields(cls)}
-            settings = cls.presets["quick"] | {key: value for key, value in SHORT.items() if key in have}
+            short = SHORT | dict.fromkeys(AS_MANY, count)
+            settings = cls.presets["quick"] | {key: value for key, value in short.items() if key in have}
             for half in (False, True):
                 yield cls.title + half * ", bf16", cls(**settings | {"bf16": half})
 
 
-def show(make: Callable[[str], nn.Module]) -> None:
-    """Print a table a family: milliseconds of a step, its ratio to full precision, shares of what it does.
-
-    `make` gives a model of timm with random weights.
-    """
+def show(cases: Iterable[Case]) -> None:
+    """Print a table a case: milliseconds of a step, its ratio to full precision, shares of what it does."""
     kinds = [*KINDS, REST]
-    for family, (name, unit) in BLOCKS.items():
-        torch.manual_seed(0)
-        model = make(name).eval().requires_grad_(False)
-        images = torch.randn(BATCH, 3, SIZE, SIZE)
-        plain = full_precision(model, unit, images)
-        print(f"\n{family}: {unit} of {name}, {BATCH} images a step, {torch.get_num_threads()} threads\n")
+    for title, model, unit, samples in cases:
+        model = model.eval().requires_grad_(False)
+        plain = full_precision(model, unit, samples)
+        print(f"\n{unit} of {title}, {len(samples)} samples a step, {torch.get_num_threads()} threads\n")
         print("| method | ms a step | x forward + backward in fp32 | " + " | ".join(kinds) + " |")
         print("|---|---:|---:|" + "---:|" * len(kinds), flush=True)
-        for title, method in methods():
+        for name, method in methods(len(samples)):
             least = plain()
-            seconds, least, spent = step(method, model, unit, images), min(least, plain()), Operators()
-            train(method, model, unit, images, spent)
+            seconds, least, spent = step(method, model, unit, samples), min(least, plain()), Operators()
+            train(method, model, unit, samples, spent)
             shares = " | ".join(f"{spent.seconds.get(kind, 0.0) / sum(spent.seconds.values()):.0%}" for kind in kinds)
-            print(f"| {title} | {seconds * 1e3:.0f} | {seconds / least:.2f} | {shares} |", flush=True)
+            print(f"| {name} | {seconds * 1e3:.0f} | {seconds / least:.2f} | {shares} |", flush=True)

@@ -80,8 +80,14 @@ def read(tmp_path_factory):
     return runpy.run_path(str(path))["read"]
 
 
-@pytest.mark.parametrize("case", [case for i, case in enumerate(CASES) if i % 2 == 0 or "form=" in case.method],
-                         ids=" ".join)
+def test_a_reader_without_aiqvit_says_what_it_does_not_know(saved, read):
+    (dual,) = [path for case, path in saved.items() if "dual=on" in case.method]
+    with pytest.raises(ValueError, match="codes of a format that this reader does not know"):
+        read(dual)
+
+
+@pytest.mark.parametrize("case", [case for i, case in enumerate(CASES) if "dual=on" not in case.method
+                                  and (i % 2 == 0 or "form=" in case.method)], ids=" ".join)
 def test_a_reader_without_aiqvit_decodes_the_weights_that_the_model_uses(case, saved, read):
     header, weights = read(saved[case])
     model = load_model(saved[case])

@@ -36,7 +36,7 @@ def medians(records: Iterable[Record]) -> list[str]:
     for record in records:
         spec, times = record["spec"], record["times"]
         if record["status"] == "done" and (spec["device"], spec["threads"], spec["limit"]) == ("cpu", 1, None) and all(
-                spec["settings"].get(key) == value for key, value in record.get("defaults", {}).items()):
+                spec["settings"].get(key, value) == value for key, value in record.get("defaults", {}).items()):
             found[tuple(spec[name] for name in ALIKE)].append((times["quantize"], times["evaluate"]))
     return [",".join([*key, *(f"{median(seconds):.1f}" for seconds in zip(*times, strict=True))])
             for key, times in sorted(found.items())]
