@@ -20,7 +20,7 @@ from pathlib import Path
 PATH = Path(__file__).parent / "reference.csv"
 TASK, MODEL, BITS, PRESET, OF = "imagenet", "mini_vit", ("3/3", "4/4"), "quick", 300
 QUICK = {"images": 32, "steps": 20, "high_bit_steps": 20, "search_steps": 6, "init_images": 16, "score_images": 4,
-         "rounds": 1, "mlp_steps": 40, "elements": 2**12, "widths": 20}
+         "rounds": 1, "mlp_steps": 40, "elements": 2**12, "widths": 20, "refreshes": 1}
 CONDITIONS = ((1, ""), (2, ""), (1, "avx2"))  # threads, and the vector instructions that torch may use
 
 

@@ -22,7 +22,7 @@ import pytest
 from aiqvit.tasks.cache import folder_once
 from PIL import Image
 
-KILLS = int(os.environ.get("AIQVIT_KILLS", "10"))
+KILLS = int(os.environ.get("AIQVIT_KILLS", "6"))
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 FLAGS = ["--data", "mini", "--model", "mini_vit", "--method", "aiqvit,isvit", "--bits", "3/3", "--preset", "smoke",
          "--calib", "4", "--threads", "1", "--set", "init_images=2", "--set", "steps=2", "--format", "md,csv"]

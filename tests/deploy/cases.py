@@ -20,7 +20,7 @@ from tests import test_contract as contract
 
 METHODS = contract.METHOD_NAMES
 DETECTORS = ("mini_mask_rcnn_swin", "mini_cascade_mask_rcnn_swin")
-MODELS = (*contract.MODELS, *DETECTORS)
+MODELS = (*contract.MODELS, "modelnet40", *DETECTORS)
 WIDTHS = (2, 3, 4, 6, 8)
 UNITS = ("backbone.patch_embed", "backbone.stages.0.blocks.1", "backbone.stages.1.downsample", "neck.fpn_convs.0")
 VARIANTS = {  # of methods, each with a format or a tensor that no other case has

@@ -33,23 +33,18 @@ def contents(folder: str) -> dict[str, dict]:
             for name, r in found.items()}
 
 
-def test_records_are_those_of_one_process(bench, capsys):
+def test_records_are_those_of_one_process(bench, capsys, monkeypatch):
+    monkeypatch.setattr(machine, "side_by_side", lambda: 2)
     assert bench("one") == 0
     capsys.readouterr()
-    assert bench("two", "--workers", "2") == 0
+    assert bench("two", "--workers", "auto") == 0
     printed = capsys.readouterr().out
+    assert "3 runs, 2 side by side" in printed
     assert contents("one") == contents("two") and len(contents("two")) == 3
     assert len(re.findall(r"s to evaluate$", printed, re.M)) == 3 and "| 4/4" in printed
-    assert bench("two", "--workers", "2") == 0
-    assert len(re.findall(r"done before", capsys.readouterr().out)) == 3
-
-
-def test_as_many_side_by_side_as_the_machine_bears(bench, capsys, monkeypatch):
-    monkeypatch.setattr(machine, "cores", lambda: 2)
-    assert bench("one", "--workers", "auto") == 0
-    assert "3 runs, 2 side by side" in capsys.readouterr().out
-    assert bench("one", "--workers", "auto", "--method", "minmax") == 0
-    assert "side by side" not in capsys.readouterr().out  # for nothing no process is started
+    assert bench("two", "--workers", "auto") == 0
+    again = capsys.readouterr().out
+    assert len(re.findall(r"done before", again)) == 3 and "side by side" not in again  # nothing is left
 
 
 def test_threads_are_part_of_the_identity(bench):
