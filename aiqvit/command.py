@@ -16,6 +16,7 @@ from aiqvit.harness.launch.ray import execute_on_ray
 from aiqvit.harness.launch.request import Request
 from aiqvit.harness.launch.serial import execute
 from aiqvit.harness.run import progress
+from aiqvit.harness.run.executor import finished
 from aiqvit.harness.store.records import Record, Store, changed_since
 from aiqvit.interfaces import UserError
 from aiqvit.io.escape import line, terminal
@@ -110,7 +111,7 @@ def _each_once(grid: Plan) -> list[Run]:
 
 def _run(grid: Plan, store: Store, request: Request) -> dict[str, Record]:
     task = grid.task
-    left = [run for run in _each_once(grid) if request.redo != "failed" or store.finished(run.spec.id) is None]
+    left = [run for run in _each_once(grid) if not finished(store, run, request.redo)]
     workers = request.workers_on(grid.device, len(left))
     print(line(f"{task.label}: {task.val_images} images to evaluate, {task.train_images} to calibrate on; "
                f"preset {grid.preset}, {grid.device}, {len(grid.runs)} runs"

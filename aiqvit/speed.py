@@ -110,9 +110,11 @@ def parser() -> Parser:
     """The command line."""
     p = Parser(prog="aiqvit.speed", description="Measure speed as ratios, of random weights and images.")
     add = p.add_argument
-    add("--deploy", action="store_true", help=f"time exported models (ONNX) instead; takes {_flags(DEPLOY)}")
-    add("--gpu", action="store_true", help=f"run and time methods on a GPU instead; takes --method, {_flags(GPU)}")
-    add("--steps", action="store_true", help="a training step of every method instead: its time, and where that goes")
+    instead = p.add_mutually_exclusive_group().add_argument
+    instead("--deploy", action="store_true", help=f"time exported models (ONNX) instead; takes {_flags(DEPLOY)}")
+    instead("--gpu", action="store_true", help=f"run and time methods on a GPU instead; takes --method, {_flags(GPU)}")
+    instead("--steps", action="store_true",
+            help="time a training step of every method instead, and say where that goes")
     for name, (usual, what) in {**DEPLOY, **GPU}.items():
         add(f"--{name}", help=f"{what} (default: {usual or 'none'})")
     return p

@@ -51,6 +51,7 @@ def test_exports_beside_the_runtime_s_own_quantization(capsys):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--rounds", "5"], "--rounds belongs to --deploy"),
+    (["--steps", "--gpu"], "--gpu: not allowed with argument --steps"),
     (["--deploy", "--model", "nothing"], "--model 'nothing': timm has no such model"),
     (["--deploy", "--batch", "0"], "--batch '0': expected a whole number from 1 to 1024"),
     (["--deploy", "--method", "nothing"], "unknown method 'nothing'"),

@@ -160,7 +160,7 @@ class Request:
             return choose_methods(expression, self.settings, self.calib)
         if not any("bf16" in kinds(choice.method) for choice in choose_methods(expression)):
             raise UserError(f"--precision {self.precision}: none of the chosen methods trains")
-        switch = f"bf16={'on' if self.precision == PRECISIONS[1] else 'off'}"
+        switch = f"bf16={'on' if self.precision == 'bf16' else 'off'}"
         return choose_methods(expression, (*self.settings, switch), self.calib)
 
     def bit_widths(self, task: Task | None = None) -> list[Bits]:
